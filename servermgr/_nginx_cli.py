@@ -1,0 +1,144 @@
+"""`python -m servermgr.nginx`: one nginx on the command line, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from typing import TYPE_CHECKING
+
+from servermgr._nginx_quoting import ConfigurationError
+from servermgr.errors import WorkerError
+from servermgr.nginx import Manager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+EXAMPLE = r"""
+example:
+  python -m servermgr.nginx --port 8080 --fsmap /docs=./build/html --http /=http://127.0.0.1:8000 \
+      --redirect /old '^/old/(\d+)$' '/items/$1'
+
+  serves the files of ./build/html below http://127.0.0.1:8080/docs/, forwards everything else to port 8000,
+  and answers /old/17 with a redirect to /items/17. The longest matching PREFIX wins. --config shows what
+  nginx is told.
+
+exit status:
+  0  stopped by Ctrl-C or SIGTERM, and nothing is left running
+  1  nginx could not be started, or ended by itself
+  2  the arguments cannot be used
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run nginx until Ctrl-C or SIGTERM.
+
+    Args:
+        argv: The arguments; None for those of the command line.
+
+    Returns:
+        The exit status.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        with _data_directory(options) as base_dir:
+            manager = _manager(options, base_dir)
+            if options.config:
+                sys.stdout.buffer.write(manager.configuration())
+                return 0
+            return _run(manager)
+    except ConfigurationError as error:
+        # With a status it is nginx that has refused; else the arguments are to blame.
+        if error.status is None:
+            parser.error(str(error))
+        return _failed(str(error))
+    except WorkerError as error:
+        return _failed(str(error))
+
+
+def _failed(text: str) -> int:
+    sys.stderr.write(f"error: {text}\n")
+    return 1
+
+
+def _run(manager: Manager) -> int:
+    # As Ctrl-C, so that whoever stops this program stops nginx in the same, tidy way.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        manager.start()
+        sys.stdout.write(f"nginx serves {manager.url} (Ctrl-C stops it)\n")
+        sys.stdout.flush()
+        manager.wait()
+    except KeyboardInterrupt:
+        manager.stop()  # has nothing left to do, unless the interrupt came between two lines above
+        return 0
+    return _failed(f"nginx ended by itself; see {manager.log_path}")
+
+
+@contextlib.contextmanager
+def _data_directory(options: argparse.Namespace) -> Iterator[str]:
+    if options.datadir is not None:
+        yield options.datadir
+    elif options.config:
+        yield os.path.join(tempfile.gettempdir(), "servermgr-nginx")  # only named, never made
+    else:
+        with tempfile.TemporaryDirectory(prefix="servermgr-nginx-") as directory:
+            # As the manager would make it: closed, it would leave root's workers with root's rights.
+            os.chmod(directory, 0o755)  # noqa: S103  # what is private in it is closed by itself
+            yield directory
+
+
+def _manager(options: argparse.Namespace, base_dir: str) -> Manager:
+    manager = Manager(options.host, options.port, base_dir, options.root, binary=options.binary, user=options.user)
+    for prefix, directory in options.fsmap:
+        manager.add_filesystem_mapping(prefix, directory)
+    for prefix, pattern, rewrite in options.redirect:
+        manager.add_redirect_mapping(prefix, pattern, rewrite)
+    for prefix, destination in options.fcgi:
+        manager.add_fastcgi_mapping(prefix, destination)
+    for prefix, destination in options.http:
+        manager.add_http_mapping(prefix, destination)
+    return manager
+
+
+def _pair(text: str) -> tuple[str, str]:
+    prefix, equals, target = text.partition("=")
+    if not (prefix and equals and target):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form PREFIX=TARGET")
+    return prefix, target
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m servermgr.nginx",
+        description="Run an nginx of your own until Ctrl-C, and leave nothing of it behind.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="interface to listen on; '' is every one (default: %(default)s)")
+    add("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    add("--datadir", metavar="DIR", help="logs and configuration go here (default: a temporary directory)")
+    add("--root", metavar="DIR", default="", help="files for what no mapping matches, without listings")
+    for option, target, text in (
+        ("--fsmap", "DIR", "serve the files of DIR, with listings; repeatable"),
+        ("--fcgi", "DEST", "forward to the FastCGI server at host:port or unix:/path; repeatable"),
+        ("--http", "DEST", "forward to the web server at http://host:port[/path] or unix:/path; repeatable"),
+    ):
+        add(option, metavar=f"PREFIX={target}", type=_pair, action="append", default=[], help=text)
+    add(
+        "--redirect",
+        nargs=3,
+        metavar=("PREFIX", "PATTERN", "REWRITE"),
+        action="append",
+        default=[],
+        help="redirect what begins with PREFIX and matches the regular expression PATTERN; $1 is a group; repeatable",
+    )
+    add("--user", help="user for nginx's workers, when started by root (default: an unprivileged one)")
+    add("--binary", metavar="NGINX", help="the nginx program (default: looked for)")
+    add("--config", action="store_true", help="print the configuration, and start nothing")
+    return parser

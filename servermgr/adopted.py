@@ -1,0 +1,187 @@
+"""A tree that was started by other means and handed over: a `Popen` or a `multiprocessing.Process`.
+
+There is no guardian between owner and worker, so less can be promised: the tree is what descends from the
+worker, what was seen to descend from it since the adoption, and what is in its session or group where it
+leads one of its own. A daemon that forks twice and clears all traces can leave it, and nobody ends it when
+the owner is killed. `Manager.spawn` promises both.
+"""
+
+from __future__ import annotations
+
+import multiprocessing.process
+import os
+import subprocess
+import threading
+from typing import TYPE_CHECKING, TypeAlias
+
+from servermgr import platform
+from servermgr.deadline import Deadline, sleep
+from servermgr.errors import WorkerError
+from servermgr.pinned import LONGEST_WAIT, Pinned, outcome_of, pin
+from servermgr.stopping import Stopping
+from servermgr.tree import ProcessInfo, StopOutcome, infos
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from servermgr.identity import Held
+
+Adoptable: TypeAlias = "subprocess.Popen[bytes] | subprocess.Popen[str] | multiprocessing.process.BaseProcess"
+
+_SHORTEST = 0.001
+
+
+class AdoptedTree(Pinned):
+    """The tree of a process that this process has started itself.
+
+    Args:
+        process: A `subprocess.Popen` or a started `multiprocessing.Process`. It stays the caller's: its
+            status is collected through its own methods only, so whoever else waits for it gets it, too.
+
+    Raises:
+        WorkerError: It is neither, or has not been started.
+    """
+
+    def __init__(self, process: Adoptable) -> None:
+        super().__init__()
+        if not isinstance(process, (subprocess.Popen, multiprocessing.process.BaseProcess)):
+            raise WorkerError(
+                None, f"process must be a subprocess.Popen or a multiprocessing.Process, not {type(process).__name__}"
+            )
+        if process.pid is None:
+            raise WorkerError(None, "the multiprocessing.Process has not been started: call its start() first")
+        self.process = process
+        self.owner = os.getpid()
+        self._pid = process.pid
+        self._lock = threading.RLock()
+        self._outcome: StopOutcome | None = None
+        self._stopping: Stopping | None = None
+        stat = platform.read_stat(self._pid)
+        self._leads_group = stat is not None and stat.pgrp == self._pid
+        self._leads_session = stat is not None and stat.session == self._pid
+        self.listing()
+
+    # --- Tree ---------------------------------------------------------------------------------------------------
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    @property
+    def status(self) -> int | None:
+        if isinstance(self.process, subprocess.Popen):
+            return self.process.poll()
+        return self.process.exitcode
+
+    def wait_worker(self, timeout: float | None) -> bool:
+        if isinstance(self.process, subprocess.Popen):
+            self._wait_popen(self.process, timeout)
+        elif self.status is None:
+            self.process.join(timeout)
+        return self.status is not None
+
+    def wait_known(self, timeout: float | None) -> bool:
+        return True  # from the start
+
+    def send_signal(self, number: int) -> None:
+        if self.status is None:
+            os.kill(self._pid, number)  # not reaped, so the number is its own
+
+    def ask_stop(self, number: int, grace: float) -> None:
+        with self._lock:
+            if self._stopping is None:
+                self.listing()
+                self._stopping = Stopping(self, number, grace)
+            else:
+                self._stopping.hurry(grace)
+
+    def wait_gone(self, timeout: float | None) -> StopOutcome | None:
+        deadline = Deadline(timeout)
+        while self._outcome is None:
+            due = self._step()
+            if self._outcome is not None or deadline.expired:
+                break
+            self.wait_event(deadline.within(LONGEST_WAIT if due is None else min(due, LONGEST_WAIT)))
+        return self._outcome
+
+    def processes(self) -> list[ProcessInfo]:
+        if self._outcome is not None:
+            return []
+        alive = set(self.listing())
+        parents = platform.descendants(self._pid)
+        return infos({pid: parents.get(pid, 0) for pid in alive})
+
+    # --- members, for `Stopping` --------------------------------------------------------------------------------
+
+    def worker(self) -> int | None:
+        return self._pid if self.status is None else None
+
+    def listing(self) -> Iterable[int]:
+        with self._lock:
+            return super().listing()
+
+    def find(self) -> Iterable[Held]:
+        roots = self.known()
+        if self.status is None:  # not reaped, so the number is its own
+            roots.append(self._pid)
+            worker = pin(self._pid)
+            yield from [] if worker is None else [worker]
+        yield from self.descendants_of(roots)
+        if self._stopping is not None:  # a pass over the machine, so only when it is needed
+            yield from self._of_session()
+
+    def _of_session(self) -> Iterable[Held]:
+        """Who is in a session or group that the worker led: orphans of it, which no parent link shows.
+
+        Only while the worker is not reaped (our `Popen` object decides that) or one of those we know is in it:
+        until then the number cannot mean another session.
+        """
+        if not (self._leads_group or self._leads_session) or not self._session_is_ours():
+            return
+        for pid in platform.all_pids():
+            held = pin(pid) if self._is_in_session(pid) else None
+            if held is not None and self._is_in_session(pid):
+                yield held
+            elif held is not None:
+                held.close()
+
+    def _session_is_ours(self) -> bool:
+        return self.status is None or any(self._is_in_session(pid) for pid in self.known())
+
+    def _is_in_session(self, pid: int) -> bool:
+        stat = platform.read_stat(pid)
+        if stat is None:
+            return False
+        return (self._leads_session and stat.session == self._pid) or (self._leads_group and stat.pgrp == self._pid)
+
+    def empty(self) -> bool:
+        return self.status is not None and super().empty()
+
+    # --- waiting ------------------------------------------------------------------------------------------------
+
+    def _step(self) -> float | None:
+        with self._lock:
+            if self._stopping is None:
+                return None
+            due = self._stopping.step()
+            if self._stopping.finished and self._outcome is None:
+                self._outcome = outcome_of(self._stopping, self.status)
+                self.close()
+            return due
+
+    def _wait_popen(self, process: subprocess.Popen[bytes] | subprocess.Popen[str], timeout: float | None) -> None:
+        if process.poll() is not None:
+            return
+        held = self._held.get(self._pid)
+        if timeout is None:
+            process.wait()
+        elif held is not None and held.pidfd >= 0:
+            platform.wait_readable([held.pidfd], timeout)  # Popen.wait(timeout) would notice up to 50 ms late
+        else:
+            self._wait_slowly(timeout)
+
+    def _wait_slowly(self, timeout: float) -> None:
+        deadline, pause = Deadline(timeout), _SHORTEST
+        while self.status is None and not deadline.expired:
+            sleep(deadline.within(pause))
+            pause = min(LONGEST_WAIT, pause * 1.5)

@@ -1,0 +1,63 @@
+"""Deadlines on the monotonic clock, the pace of polling, and the one place that sleeps.
+
+Nothing in this package compares wall-clock times: a clock step (NTP, suspend, a person) must neither
+cut a grace period short nor stretch it.
+"""
+
+from __future__ import annotations
+
+import time
+
+#: Shortest and longest pause between two readiness polls, in seconds.
+SHORTEST_PAUSE = 0.001
+LONGEST_PAUSE = 0.025
+#: Share of the time already waited that may be lost by noticing late.
+LATENESS = 0.02
+
+
+class Deadline:
+    """A monotonic instant, or never.
+
+    Args:
+        seconds: Seconds from now. `None` means never; `0` or less means that it has passed already,
+            so that a loop written as "try, then check" runs exactly once.
+    """
+
+    __slots__ = ("_started", "seconds")
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._started = time.monotonic()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the deadline was set."""
+        return time.monotonic() - self._started
+
+    def remaining(self) -> float | None:
+        """Seconds left, never negative. `None` means that there is no limit."""
+        return None if self.seconds is None else max(0.0, self.seconds - self.elapsed)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the instant has passed. Never true where there is no limit."""
+        return self.remaining() == 0.0
+
+    def within(self, seconds: float) -> float:
+        """`seconds`, cut to what is left."""
+        left = self.remaining()
+        return seconds if left is None else min(seconds, left)
+
+
+def pace(elapsed: float) -> float:
+    """How long to pause before the next readiness poll, in seconds.
+
+    A small share of the time already waited: the notice comes late by a few percent at most, while a
+    server that takes a minute is not asked sixty thousand times.
+    """
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, elapsed * LATENESS))
+
+
+def sleep(seconds: float) -> None:
+    """Sleep. Used only where no event exists to wait for; everything else waits on descriptors."""
+    time.sleep(max(0.0, seconds))

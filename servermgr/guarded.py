@@ -1,0 +1,296 @@
+"""A tree below a guardian, from the owner's end.
+
+Many threads may wait for one tree. One of them at a time listens on the guardian's socket and tells the
+others; when it leaves (its time is up, a Ctrl-C), another takes its place. So no thread of ours is needed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import threading
+from typing import TYPE_CHECKING
+
+from servermgr import ledger, nursery, platform, sweeping
+from servermgr.deadline import Deadline
+from servermgr.errors import GuardianError, LaunchError
+from servermgr.guardian import protocol
+from servermgr.guardian.worker import UNKNOWN_STATUS
+from servermgr.stopping import KILL_PATIENCE
+from servermgr.tree import Ended, LaunchSpec, ProcessInfo, StopOutcome, Survivor, infos
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Seconds for the command to be launched, on the slowest machine.
+_LAUNCH_PATIENCE = 30.0
+_alive: set[GuardedTree] = set()
+_log = logging.getLogger("servermgr")
+
+
+class GuardedTree:
+    """A command launched below a guardian of its own.
+
+    Args:
+        spec: What to launch.
+        name: The manager's name, for the ledger.
+        ports: What it will listen on, for the ledger.
+
+    On true return the command's exec has succeeded.
+
+    Raises:
+        LaunchError: It could not be started; nothing is left.
+        GuardianError: No guardian could be had.
+    """
+
+    def __init__(self, spec: LaunchSpec, *, name: str = "", ports: tuple[str, ...] = ()) -> None:
+        self.spec = spec
+        self.owner = os.getpid()
+        self.pid: int | None = None
+        self.status: int | None = None
+        self.guardian: int | None = None
+        self._outcome: StopOutcome | None = None
+        self._failure: protocol.Message | None = None
+        self._asked = False
+        self._lost = False
+        self._guardian_pidfd = -1
+        self._condition = threading.Condition()
+        self._listening = False
+        self._socket = nursery.bear(_message(spec, name, ports), _descriptors(spec))
+        self._reader = protocol.Reader(self._socket)
+        _alive.add(self)
+        try:
+            self._await_launch()
+        except BaseException:
+            self._close()
+            raise
+
+    # --- what an owner asks -------------------------------------------------------------------------------------
+
+    def wait_worker(self, timeout: float | None) -> bool:
+        return self._wait(lambda: self.status is not None, timeout)
+
+    def wait_known(self, timeout: float | None) -> bool:
+        return self._wait(lambda: self.pid is not None or self.status is not None, timeout)
+
+    def send_signal(self, number: int) -> None:
+        self._say({"do": "signal", "signal": int(number)})
+
+    def ask_stop(self, number: int, grace: float) -> None:
+        if self._outcome is not None and not self._outcome.survivors:
+            return
+        self._asked = False
+        if self._say({"do": "stop", "signal": int(number), "grace": grace}):
+            self._wait(lambda: self._asked or self._outcome is not None, KILL_PATIENCE)
+
+    def wait_gone(self, timeout: float | None) -> StopOutcome | None:
+        self._wait(lambda: self._outcome is not None, timeout)
+        if self._outcome is not None and not self._outcome.survivors:
+            self._wait_guardian()
+            self._close()
+        return self._outcome
+
+    def processes(self) -> list[ProcessInfo]:
+        if self.guardian is None or self._outcome is not None:
+            return []
+        return infos(platform.descendants(self.guardian))
+
+    # --- listening ----------------------------------------------------------------------------------------------
+
+    def _await_launch(self) -> None:
+        started = self._wait(lambda: self.guardian is not None or self._failure is not None, _LAUNCH_PATIENCE)
+        if self._failure is not None:
+            raise _launch_error(self.spec, self._failure)
+        if not started:
+            raise GuardianError(None, f"the guardian did not answer within {_LAUNCH_PATIENCE:.0f} s")
+
+    def _wait(self, reached: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait for a state. Raises GuardianError if the guardian was lost before the command was launched."""
+        deadline = Deadline(timeout)
+        with self._condition:
+            while not reached():
+                if self._lost:
+                    self._rescue()
+                    continue
+                if deadline.expired and not self._peek():
+                    return reached()
+                if self._listening:
+                    self._condition.wait(deadline.remaining())
+                else:
+                    self._listen(deadline.remaining())
+        return True
+
+    def _peek(self) -> bool:
+        """With no time left, still take what is there already. Returns whether there was something."""
+        if self._listening:
+            return False
+        return self._listen(0.0)
+
+    def _listen(self, timeout: float | None) -> bool:
+        """Be the one who listens, once. Called with the condition held, which is released meanwhile."""
+        self._listening = True
+        self._condition.release()
+        messages: list[protocol.Message] = []
+        closed = False
+        try:
+            if platform.wait_readable([self._socket.fileno()], timeout):
+                messages = self._reader.receive(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        except protocol.Closed:
+            closed = True
+        finally:
+            self._condition.acquire()
+            self._listening = False
+            for message in messages:
+                self._heard(message)
+            if closed and self._outcome is None and self._failure is None:
+                self._lost = True
+            self._condition.notify_all()
+        return bool(messages) or closed
+
+    def _rescue(self) -> None:
+        """Guardian and nursery are both gone: end what can be found of the tree, and say so. With the lock held."""
+        if self.guardian is None:
+            raise GuardianError(None, "the guardian was lost before the command was launched")
+        folder = ledger.directory()
+        record = ledger.read(ledger.record_path(folder, self.spec.marker)) or ledger.sketch(self.spec, self.guardian)
+        outcome, found = sweeping.end_leftovers(record)
+        self.status = UNKNOWN_STATUS if self.status is None else self.status
+        self._outcome = outcome._replace(status=self.status)
+        _log.error(
+            "%s: guardian %d and its helper were killed; of the tree %d processes were found and ended",
+            self.spec.argv[0],
+            self.guardian,
+            len(found),
+        )
+
+    def _heard(self, message: protocol.Message) -> None:
+        getattr(self, f"_heard_{message['is']}")(message)
+
+    def _heard_launched(self, message: protocol.Message) -> None:
+        if self._reader.fds:
+            self._guardian_pidfd = self._reader.fds.pop(0)
+        self.guardian = message["guardian"]
+        if message["unrecorded"]:
+            ledger.say_unrecorded(message["unrecorded"])
+        if self.spec.pidfile is None:
+            self.pid = message["pid"]
+
+    def _heard_failed(self, message: protocol.Message) -> None:
+        self._failure = message
+
+    def _heard_worker(self, message: protocol.Message) -> None:
+        self.pid = message["pid"]
+
+    def _heard_ended(self, message: protocol.Message) -> None:
+        self.status = message["status"]
+
+    def _heard_asked(self, _: protocol.Message) -> None:
+        self._asked = True
+
+    def _heard_crashed(self, message: protocol.Message) -> None:
+        _log.error("a guardian failed and its tree is being ended: %s", message["text"])
+
+    def _heard_done(self, message: protocol.Message) -> None:
+        if self.status is None:
+            self.status = message["status"]
+        if message["note"]:
+            _log.error("%s: %s", self.spec.argv[0], message["note"])
+        self._outcome = StopOutcome(
+            tuple(Ended(*item) for item in message["polite"]),
+            tuple(Ended(*item) for item in message["killed"]),
+            tuple(Survivor(*item) for item in message["survivors"]),
+            message["status"],
+            message["seconds"],
+        )
+
+    # --- saying, closing ----------------------------------------------------------------------------------------
+
+    def _say(self, message: protocol.Message) -> bool:
+        try:
+            protocol.send(self._socket, message)
+        except (protocol.Closed, OSError):  # OSError: closed by us, the tree is gone
+            return False
+        return True
+
+    def _wait_guardian(self) -> None:
+        """The guardian's own end follows its last word at once; who has heard "gone" must find it gone, too."""
+        if self._guardian_pidfd >= 0:
+            platform.wait_readable([self._guardian_pidfd], KILL_PATIENCE)
+
+    def _close(self) -> None:
+        with self._condition:
+            _alive.discard(self)
+            self._close_descriptors()
+        self.spec.output.close()
+
+    def forget(self) -> None:
+        """In a fork of the owner: let go of the tree, which is the parent's."""
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
+        self._socket.close()
+        if self._guardian_pidfd >= 0:
+            os.close(self._guardian_pidfd)
+            self._guardian_pidfd = -1
+
+
+def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> GuardedTree:
+    """Launch a command below a guardian; see `GuardedTree`."""
+    return GuardedTree(spec, name=name, ports=ports)
+
+
+def _message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> protocol.Message:
+    folder = ledger.prepare()
+    env = {os.fsencode(name): os.fsencode(value) for name, value in spec.env.items()}
+    return {
+        "argv": [os.fsencode(word) for word in spec.argv],
+        "programs": [os.fsencode(path) for path in spec.programs()],
+        "env": env,
+        "cwd": os.fsencode(spec.cwd),
+        "pidfile": None if spec.pidfile is None else os.fsencode(spec.pidfile),
+        "stop_signal": spec.stop_signal,
+        "grace_period": spec.grace_period,
+        "crash_grace": spec.crash_grace,
+        "keep": spec.keep,
+        "record": b"" if folder is None else os.fsencode(ledger.record_path(folder, spec.marker)),
+        "draft": b"" if folder is None else ledger.draft(spec, name=name, ports=ports),
+        "remove_log": os.fsencode(spec.output.path) if spec.output.removes and spec.output.path else b"",
+    }
+
+
+def _descriptors(spec: LaunchSpec) -> list[int]:
+    return [nursery.devnull(), spec.output.fd, spec.output.fd]
+
+
+def _launch_error(spec: LaunchSpec, failure: protocol.Message) -> LaunchError:
+    cause = OSError(failure["errno"], os.strerror(failure["errno"]))
+    if failure["stage"] == "cwd":
+        return LaunchError(cause, f"the directory to start in cannot be entered: {spec.cwd}")
+    program = spec.argv[0]
+    remedy = (
+        "is it installed, and in the PATH of the environment given?" if isinstance(cause, FileNotFoundError) else ""
+    )
+    return LaunchError(cause, f"cannot start {program!r}" + (f": {remedy}" if remedy else ""))
+
+
+def _forget_all() -> None:
+    for tree in _alive:
+        tree.forget()
+    _alive.clear()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """At the end of the interpreter: leave nothing for those who come after, such as the next line of a script."""
+    trees = [tree for tree in _alive if not tree.spec.keep]
+    for tree in trees:
+        tree.ask_stop(tree.spec.stop_signal, tree.spec.crash_grace)
+    for tree in trees:
+        tree.wait_gone(tree.spec.crash_grace + KILL_PATIENCE + 1.0)
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,133 @@
+"""The processes below a guardian, as members of a tree to be ended.
+
+The guardian is the subreaper, so everyone who descends from it stays below it whatever he does, and its
+direct children keep their pids until it reaps them. That makes a direct child safe to signal by pid; who is
+deeper is signalled through a pidfd, after its parent has been read again behind the held pidfd.
+"""
+
+from __future__ import annotations
+
+import os
+
+from servermgr import platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+class Brood:
+    """Everyone below this process.
+
+    Args:
+        worker: Tells the pid of the worker, or None.
+        on_exit: Called with pid and status (as `Popen.returncode`) of each process reaped.
+    """
+
+    def __init__(self, worker: Callable[[], int | None], on_exit: Callable[[int, int], None]) -> None:
+        self.worker = worker
+        self._on_exit = on_exit
+        self._self = os.getpid()
+        self._parents: dict[int, int] = {}
+        self._childless = False
+
+    def listing(self) -> Iterable[int]:
+        self._parents = platform.descendants(self._self)
+        return list(self._parents)
+
+    def name_of(self, pid: int) -> str | None:
+        stat = platform.read_stat(pid)
+        if stat is None or (stat.state in "ZX" and not platform.is_alive(pid)):
+            return None
+        return stat.name
+
+    def holds(self, pid: int) -> bool:
+        """Whether the process is below this one, read behind a held pidfd."""
+        pidfd = self._open(pid)
+        try:
+            return pid in platform.descendants(self._self)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+
+    def is_child(self, pid: int) -> bool:
+        """Whether the process is a direct child, whose end this process is told by itself."""
+        stat = platform.read_stat(pid)
+        return stat is not None and stat.ppid == self._self
+
+    def signal(self, pid: int, number: int) -> None:
+        stat = platform.read_stat(pid)
+        if stat is not None and stat.ppid == self._self:
+            self._signal_child(pid, number)
+        elif stat is not None:
+            self._signal_deeper(pid, number)
+
+    def _signal_child(self, pid: int, number: int) -> None:
+        try:
+            os.kill(pid, number)  # only this process reaps it, so the number is still its own
+        except ProcessLookupError:
+            pass
+
+    def _signal_deeper(self, pid: int, number: int) -> None:
+        pidfd = self._open(pid)
+        try:
+            # Behind the open pidfd the number cannot change hands any more, so what is read now is its own.
+            stat = platform.read_stat(pid)
+            if stat is None or not self._is_ours(stat.ppid):
+                return  # reparented this very moment, or reused: the next listing tells
+            if pidfd >= 0:
+                platform.signal_pidfd(pidfd, number)
+            else:
+                self._signal_child(pid, number)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+
+    def _is_ours(self, parent: int) -> bool:
+        return parent == self._self or parent in self._parents or parent in platform.descendants(self._self)
+
+    def _open(self, pid: int) -> int:
+        try:
+            return platform.open_pidfd(pid)
+        except ProcessLookupError:
+            return -1
+
+    def kill_groups(self) -> None:
+        # One system call for a whole group, where its leader is our direct child: his number, and so the
+        # group's, is taken until we reap him, and nobody from outside his session can be in it.
+        for pid, parent in self._parents.items():
+            if parent == self._self:
+                self._kill_group(pid)
+
+    def _kill_group(self, pid: int) -> None:
+        try:
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, platform.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            pass  # gone, or somebody else's: the one-by-one round that follows says which
+
+    def reap(self) -> int:
+        count = 0
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                self._childless = True
+                return count
+            if pid == 0:
+                self._childless = False
+                return count
+            count += 1
+            self._on_exit(pid, os.waitstatus_to_exitcode(status))
+
+    def empty(self) -> bool:
+        # waitpid's ECHILD is the proof; no listing is.
+        return self._childless
+
+    def why_alive(self, pid: int) -> str:
+        stat = platform.read_stat(pid)
+        if stat is None:
+            return "it ended while this was written"
+        if stat.state == "D":
+            return "it is in uninterruptible sleep (state D), waiting for a device or a file system"
+        return f"it did not die of SIGKILL (state {stat.state})"

@@ -1,0 +1,102 @@
+"""Fork and exec of the command, with errors that come back as data."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
+    from servermgr.guardian.protocol import Message
+
+_FIRST_EXTRA_FD = 3
+
+
+class LaunchFailed(Exception):
+    """The command did not start: the stage at which it failed and the errno."""
+
+    def __init__(self, stage: str, number: int) -> None:
+        super().__init__(stage, number)
+        self.stage = stage
+        self.number = number
+
+
+def launch(spec: Message, fds: Sequence[int]) -> int:
+    """Start the command in a session of its own and return its pid, after its exec has succeeded.
+
+    Args:
+        spec: `argv`, `programs`, `env`, `cwd` as bytes; see `tree.LaunchSpec`.
+        fds: Standard input, output and error of the command, then what it gets as 3, 4, ….
+
+    Raises:
+        LaunchFailed: Nothing is left of the attempt.
+    """
+    # Closed by a successful exec; a byte in it is a failure.
+    report, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _become(spec, fds, told)
+    os.close(told)
+    with open(report, "rb") as pipe:
+        failure = pipe.read()
+    if failure:
+        os.waitpid(pid, 0)
+        stage, _, number = failure.decode().partition(" ")
+        raise LaunchFailed(stage, int(number))
+    return pid
+
+
+def _become(spec: Message, fds: Sequence[int], told: int) -> NoReturn:
+    """In the fork: turn into the command, or say why not and leave."""
+    stage = "setup"
+    try:
+        os.setsid()
+        _default_signals()
+        told = _arrange_descriptors(fds, told)
+        stage = "cwd"
+        os.chdir(spec["cwd"])
+        stage = "exec"
+        _exec(spec["programs"], spec["argv"], spec["env"])
+    except OSError as error:
+        os.write(told, f"{stage} {error.errno}".encode())
+    finally:
+        os._exit(127)
+
+
+def _exec(programs: Sequence[bytes], argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:
+    """Become the first of `programs` (the name joined to each folder of PATH) that can be."""
+    telling: OSError = FileNotFoundError(errno.ENOENT, "")
+    for program in programs:
+        try:
+            os.execve(program, argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # found, but not executable: worth more than "not found" further on
+            telling = error if telling.errno == errno.ENOENT else telling
+    raise telling
+
+
+def _default_signals() -> None:
+    # An ignored signal is inherited through exec (the interpreter itself ignores SIGPIPE), and so is a mask.
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _arrange_descriptors(fds: Sequence[int], told: int) -> int:
+    """Put `fds` at 0, 1, 2, …; returns where the report pipe is now."""
+    # First out of the way of the targets, since a source may sit where another one must go.
+    above = _FIRST_EXTRA_FD + len(fds)
+    moved = [_moved_above(fd, above) for fd in (*fds, told)]
+    for target, source in enumerate(moved[:-1]):
+        os.dup2(source, target, inheritable=True)
+    return moved[-1]
+
+
+def _moved_above(fd: int, lowest: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)

@@ -1,0 +1,147 @@
+"""What a manager holds: one tree at a time, from its launch or adoption to its end.
+
+A manager's state is kept here, apart from `base.Manager`, so that a subclass has that class's whole
+namespace to itself.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from servermgr.addresses import address_free_check, endpoint
+from servermgr.adopted import Adoptable, AdoptedTree
+from servermgr.errors import SurvivorsError, WorkerError
+from servermgr.launching import launch
+from servermgr.output import Output
+from servermgr.process import WorkerProcess
+from servermgr.sweeping import sweep_once
+from servermgr.tree import LaunchSpec, StopOutcome, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from servermgr.output import Target
+
+
+class Holding:
+    """The tree of one manager, if there is one.
+
+    Attributes:
+        tree: The tree, or None.
+        process: The worker's process object; None while nothing runs and once a stop has been asked for.
+        spec: What was launched; None for an adopted process.
+        address: What the server must listen on, as told to `spawn`.
+        output: Where the worker's output goes, or went last.
+        stopping: Whether a stop has been asked for and is not finished.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.tree: Tree | None = None
+        self.process: Adoptable | WorkerProcess | None = None
+        self.spec: LaunchSpec | None = None
+        self.address: tuple[str, int] | None = None
+        self.output: Output | None = None
+        self.stopping = False
+
+    def live(self) -> Tree | None:
+        """The tree; None if there is none, or it belongs to the process that this one was forked from."""
+        tree = self.tree
+        return None if tree is None or tree.owner != os.getpid() else tree
+
+    # --- beginning ----------------------------------------------------------------------------------------------
+
+    def adopt(self, process: Adoptable | None) -> None:
+        """Take a process that was started by other means, with its tree; None lets go of what is held."""
+        with self.lock:
+            if process is not None:
+                self._settle()
+            self.address = self.output = self.spec = None
+            self.tree = None if process is None else AdoptedTree(process)
+            self.process = process
+            self.stopping = False
+
+    def spawn(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        name: str,
+        target: Target,
+        address: tuple[str, int] | None,
+        **options: Any,
+    ) -> WorkerProcess:
+        """Launch a command; see `base.Manager.spawn`. `options` are those of `LaunchSpec`."""
+        with self.lock:
+            self._settle()
+            sweep_once()
+            if address is not None:
+                address_free_check(*address)
+            output = Output(target, name=name)
+            try:
+                spec = LaunchSpec(argv, output=output, **options)
+                tree = launch(spec, name=name, ports=() if address is None else (endpoint(*address),))
+            except BaseException:
+                output.close()
+                raise
+            output.launched()
+            process = WorkerProcess(tree, spec.argv)
+            self.tree, self.process, self.spec, self.address, self.output = tree, process, spec, address, output
+            self.stopping = False
+        return process
+
+    def _settle(self) -> None:
+        """Refuse a second start; finish a stop that was not waited for."""
+        tree = self.live()
+        if tree is None:
+            return
+        if tree.wait_gone(0.0) is None and not self.stopping:
+            raise WorkerError(None, "a process is running already: stop it first", pid=tree.pid)
+        self._conclude(tree)
+
+    # --- ending -------------------------------------------------------------------------------------------------
+
+    def stop(self, number: int, grace: float, *, wait: bool) -> StopOutcome:
+        """End the tree; see `base.Manager.stop`."""
+        with self.lock:
+            tree = self.live()
+            if tree is None:
+                return StopOutcome()
+            self.stopping = True
+            self.process = None if not wait else self.process
+        tree.ask_stop(number, grace)
+        if not wait:
+            return StopOutcome(finished=False)
+        try:
+            tree.wait_gone(None)
+        except KeyboardInterrupt:
+            tree.ask_stop(number, 0.0)  # asked twice: now
+            self._conclude(tree)
+            raise
+        return self._conclude(tree)
+
+    def wait(self, number: int, grace: float) -> StopOutcome:
+        """Wait for the worker to end by itself, then end the rest; see `base.Manager.wait`."""
+        tree = self.live()
+        if tree is not None and not self.stopping:
+            try:
+                tree.wait_worker(None)
+            except KeyboardInterrupt:
+                self.stop(number, grace, wait=True)
+                raise
+        return self.stop(number, grace, wait=True)
+
+    def _conclude(self, tree: Tree) -> StopOutcome:
+        """Wait for the last word, let go of the tree, and say who lives on."""
+        outcome = tree.wait_gone(None) or StopOutcome()
+        with self.lock:
+            if self.tree is tree:
+                self.tree = self.process = None
+                self.stopping = False
+        if outcome.survivors:
+            names = "; ".join(map(str, outcome.survivors))
+            text = f"{len(outcome.survivors)} of its processes live on: {names}"
+            raise SurvivorsError(None, text, outcome=outcome, survivors=outcome.survivors)
+        return outcome

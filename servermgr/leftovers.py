@@ -1,0 +1,97 @@
+"""What is left of a tree whose owner, guardian and nursery are all gone: found by evidence, ended by identity.
+
+| evidence | why it is proof |
+|---|---|
+| identity | the record's worker, by pid, creation time and serial number |
+| marker | exactly our 128 random bits in the environment it was started with |
+| pidfile | the pidfile names it, and it carries one of the two above |
+| descent | its parents lead to one of those |
+
+What carries none of it is not touched: a daemon that has left its parents, cleared its environment and was
+never the worker cannot be told from a stranger's.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from servermgr import platform
+from servermgr.pidfile import PidfileError, read_pid
+from servermgr.pinned import Pinned, pin
+from servermgr.tree import MARKER_VARIABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from servermgr.identity import Held
+    from servermgr.ledger import Record
+
+
+class Leftovers(Pinned):
+    """The processes of a recorded tree, as far as they can be proven to belong to it.
+
+    Args:
+        record: What is known of the tree.
+
+    Attributes:
+        evidence: What claimed each process that was found, by pid.
+    """
+
+    def __init__(self, record: Record) -> None:
+        super().__init__()
+        self._record = record
+        self._marker = f"{MARKER_VARIABLE}={record.marker}".encode()
+        self.evidence: dict[int, str] = {}
+
+    def worker(self) -> int | None:
+        worker = self._record.worker
+        return worker.pid if worker is not None and worker.pid in self._held and worker.is_alive() else None
+
+    def find(self) -> Iterable[Held]:
+        yield from self._recorded()
+        yield from self._named_by_pidfile()
+        yield from self._marked()
+        for held in self.descendants_of(self.known()):
+            self.evidence.setdefault(held.pid, "descent")
+            yield held
+
+    def _recorded(self) -> Iterator[Held]:
+        worker = self._record.worker
+        held = None if worker is None else self._pin_if(worker.pid, lambda held: held.identity == worker)
+        if held is not None:
+            self.evidence[held.pid] = "identity"
+            yield held
+
+    def _named_by_pidfile(self) -> Iterator[Held]:
+        """Whom the pidfile names: a hint where to look first, and part of the story, but no proof of its own."""
+        try:
+            pid = read_pid(self._record.pidfile) if self._record.pidfile else None
+        except PidfileError:
+            pid = None
+        held = None if pid is None else self._pin_if(pid, self._is_marked)
+        if held is not None:
+            self.evidence.setdefault(held.pid, "pidfile")
+            yield held
+
+    def _marked(self) -> Iterator[Held]:
+        for pid in platform.all_pids():
+            if not platform.environment_holds(pid, self._marker):
+                continue
+            held = self._pin_if(pid, self._is_marked)
+            if held is not None:
+                self.evidence.setdefault(held.pid, "marker")
+                yield held
+
+    def _is_marked(self, held: Held) -> bool:
+        return platform.environment_holds(held.pid, self._marker)
+
+    def _pin_if(self, pid: int, proves: Callable[[Held], bool]) -> Held | None:
+        """Hold the process, then look: what is read behind a held identity is its own."""
+        held = None if pid == os.getpid() else pin(pid)
+        if held is None:
+            return None
+        if proves(held) and held.is_alive():
+            return held
+        held.close()
+        return None

@@ -1,0 +1,146 @@
+"""The owner's end of the nursery: one helper process that makes guardians by fork.
+
+Started with the first tree, replaced when it is lost or when this process has changed what a child inherits
+(user, limits, umask, …), gone when this process is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from servermgr import platform
+from servermgr.errors import GuardianError
+from servermgr.guardian import protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# -I: no user site, no PYTHON* variables, no current directory on the path; our own folder comes last, so that
+# nothing in it (servermgr/platform!) can stand before a module of the standard library.
+_BOOT = "import sys; sys.path.append(sys.argv[1]); from servermgr.guardian.nursery import main; main()"
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")
+_PATIENCE = 30.0
+
+_lock = threading.Lock()
+_current: _Nursery | None = None
+_devnull = -1
+
+
+class _Nursery:
+    def __init__(self) -> None:
+        self.facts = platform.process_facts()
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(_PATIENCE)
+        with theirs:
+            self._launcher = _start(theirs)
+        self._ready = False
+
+    def send(self, message: protocol.Message, fds: Sequence[int]) -> None:
+        protocol.send(self.socket, message, fds)
+        if not self._ready:
+            self._see_ready()
+
+    def _see_ready(self) -> None:
+        # The launcher ends as soon as the nursery proper has been forked off.
+        _, complaint = self._launcher.communicate()
+        if self._launcher.returncode != 0:
+            text = complaint.decode(errors="replace").strip()
+            raise GuardianError(None, f"the guardian cannot be started by {sys.executable}: {text}")
+        self._ready = True
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def _start(control: socket.socket) -> subprocess.Popen[bytes]:
+    if not sys.executable:
+        raise GuardianError(
+            None,
+            "the guardian needs a Python interpreter, and sys.executable is empty here (an embedded interpreter?): "
+            "set sys.executable to the path of one",
+        )
+    env = {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ}
+    command = [sys.executable, "-I", "-S", "-c", _BOOT, _ROOT]
+    try:
+        return subprocess.Popen(  # our own interpreter and our own words
+            command,
+            stdin=control.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env=env,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise GuardianError(error, f"the guardian cannot be started by {sys.executable}") from error
+
+
+def bear(message: protocol.Message, command_fds: Sequence[int]) -> socket.socket:
+    """Make a guardian for the command of `message`; returns the socket on which it will speak.
+
+    Raises:
+        GuardianError: None can be had.
+    """
+    ours, theirs = socket.socketpair()
+    owner = platform.open_pidfd(os.getpid())
+    fds = [theirs.fileno(), *([owner] if owner >= 0 else []), *command_fds]
+    try:
+        _send({**message, "owner_pidfd": owner >= 0, "fds": len(fds)}, fds)
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        if owner >= 0:
+            os.close(owner)
+    return ours
+
+
+def _send(message: protocol.Message, fds: Sequence[int]) -> None:
+    global _current  # noqa: PLW0603  # the one nursery of this process, guarded by the lock
+    with _lock:
+        if _current is not None and _current.facts != platform.process_facts():
+            _retire()
+        for attempt in range(2):
+            if _current is None:
+                _current = _Nursery()
+            try:
+                _current.send(message, fds)
+            except (protocol.Closed, TimeoutError) as error:
+                # It was killed since the last start. Its guardians hold their trees; a new one makes the next.
+                _retire()
+                if attempt:
+                    raise GuardianError(error, "the helper that makes guardians ends as soon as it starts") from error
+            else:
+                return
+
+
+def _retire() -> None:
+    global _current  # noqa: PLW0603
+    if _current is not None:
+        _current.close()
+    _current = None
+
+
+def devnull() -> int:
+    """A descriptor of the null device, kept open."""
+    global _devnull  # noqa: PLW0603
+    if _devnull < 0:
+        _devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    return _devnull
+
+
+def _after_fork() -> None:
+    """In a fork of the owner: the nursery watches the parent, so it is no use here."""
+    global _lock  # noqa: PLW0603  # another thread of the parent may have held it
+    _lock = threading.Lock()
+    _retire()
+
+
+os.register_at_fork(after_in_child=_after_fork)
