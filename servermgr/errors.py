@@ -55,7 +55,8 @@ class WorkerError(Exception):
     def __init__(self, exception: BaseException | str | None = None, *args: object, **kwargs: Any) -> None:
         if isinstance(exception, str):  # WorkerError("text"), which people write although it never was documented
             exception, args = None, (exception, *args)
-        super().__init__(exception, *args)
+        super().__init__()
+        self.args = (exception, *args)  # whole: OSError takes two of them for errno and text, and drops a third
         self.exception = exception
         self.text = " ".join(str(piece) for piece in args)
         self.name: str | None = kwargs.pop("name", None)
@@ -122,15 +123,33 @@ class LaunchError(WorkerError):
     """The command could not be started: no such program, no permission, no such directory."""
 
 
-class ReadyTimeoutError(WorkerError, TimeoutError):
-    """The server did not become ready in time. Nothing of it is left running."""
+class _SystemWorkerError(WorkerError, OSError):
+    """Kin of `OSError`, with the number of the class and not with what `OSError` makes of our arguments."""
+
+    _number = errno.EIO
+
+    def __init__(self, exception: BaseException | str | None = None, *args: object, **kwargs: Any) -> None:
+        super().__init__(exception, *args, **kwargs)
+        self.errno = self._number
+        self.strerror = self.text
+        self.filename = None
+
+
+class ReadyTimeoutError(_SystemWorkerError, TimeoutError):
+    """The server did not become ready in time. Nothing of it is left running.
+
+    Attributes:
+        errno: `errno.ETIMEDOUT`.
+    """
+
+    _number = errno.ETIMEDOUT
 
 
 class WorkerExitedError(WorkerError):
     """The worker ended before it was ready. Nothing of its tree is left running."""
 
 
-class AddressInUseError(WorkerError, OSError):
+class AddressInUseError(_SystemWorkerError):
     """Something else listens on the address.
 
     Attributes:
@@ -139,9 +158,7 @@ class AddressInUseError(WorkerError, OSError):
             may know.
     """
 
-    def __init__(self, exception: BaseException | str | None = None, *args: object, **kwargs: Any) -> None:
-        super().__init__(exception, *args, **kwargs)
-        self.errno = errno.EADDRINUSE
+    _number = errno.EADDRINUSE
 
 
 class SurvivorsError(WorkerError):

@@ -28,7 +28,7 @@ from servermgr.probes import (
     Probe,
     TcpProbe,
     UnixProbe,
-    checked_port,
+    checked_address,
 )
 
 if TYPE_CHECKING:
@@ -66,14 +66,10 @@ def _parse(text: str) -> Probe:
 
 
 def _parse_tcp(text: str, _: str) -> Probe:
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{text!r}: {error}") from error
-    if parts.hostname is None or port is None:
-        raise ValueError(f"{text!r} needs a host and a port, such as tcp://127.0.0.1:8080 or tcp://[::1]:8080")
-    return TcpProbe(parts.hostname, checked_port(port, text))
+    host, port = checked_address(text)
+    if urlsplit(text)[2:] != ("", "", ""):
+        raise ValueError(f"{text!r}: nothing is asked on a TCP connection; for a path give http://host:port/path")
+    return TcpProbe(host, port)
 
 
 def _parse_path(text: str, rest: str) -> str:

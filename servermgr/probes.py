@@ -7,10 +7,10 @@ import re
 import shlex
 import socket
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from servermgr import platform
-from servermgr.errors import WorkerError
+from servermgr.errors import LaunchError, WorkerError
 from servermgr.launching import launch
 from servermgr.output import Output
 from servermgr.pidfile import PidfileError, read_pid
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servermgr.tree import LaunchSpec as Spec
+
+
+#: What may stand in the path or query of an address as it is (RFC 3986); "%" since it may be quoted already.
+_IN_QUERY = "/?:@!$&'()*+,;=-._~%"
 
 
 class Probe(Protocol):
@@ -86,14 +90,16 @@ class HttpProbe:
     """
 
     def __init__(self, url: str, *, statuses: range = range(200, 400)) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http:// or https:// address: {url!r}")
         self.url = url
         self.statuses = statuses
+        parts = urlsplit(url)
         self._tls = parts.scheme == "https"
-        self.address = (parts.hostname, checked_port(parts.port or (443 if self._tls else 80), url))
-        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"not an http:// or https:// address: {url!r}")
+        self.address = checked_address(url, port=443 if self._tls else 80)
+        # As a browser does: blanks and foreign letters are written as the protocol wants them.
+        query = f"?{quote(parts.query, safe=_IN_QUERY)}" if parts.query else ""
+        self._target = (quote(parts.path, safe=_IN_QUERY) or "/") + query
 
     def bind(self, spec: Spec) -> Callable[[float], None]:
         return self._ask
@@ -147,27 +153,39 @@ class _LogSearch:
         self._pattern = pattern
         self._path = path
         self._rest = b""
-        self._position = position if position is not None else self._size()
+        size, self._file = self._look()
+        self._position = size if position is None else position
+        self._found = False
 
-    def _size(self) -> int:
+    def _look(self) -> tuple[int, tuple[int, int] | None]:
         try:
-            return os.path.getsize(self._path)
+            found = os.stat(self._path)
         except OSError:
-            return 0
+            return 0, None
+        return found.st_size, (found.st_dev, found.st_ino)
 
     def ask(self, limit: float) -> None:  # a file answers at once
+        self._found = self._found or any(map(self._matches, self._new_lines()))  # once is for good
+        if not self._found:
+            raise WorkerError(None, f"no line of {self._path} matches {self._pattern.pattern!r}")
+
+    def _matches(self, line: bytes) -> bool:
+        return self._pattern.search(line.rstrip(b"\r").decode(errors="replace")) is not None
+
+    def _new_lines(self) -> list[bytes]:
         with open(self._path, "rb") as file:
-            if os.fstat(file.fileno()).st_size < self._position:
-                self._position, self._rest = 0, b""  # truncated or rotated: it begins again
+            self._follow_rotation(os.fstat(file.fileno()))
             file.seek(self._position)
             new = file.read()
         self._position += len(new)
         *lines, self._rest = (self._rest + new).split(b"\n")
-        for line in lines:
-            if self._pattern.search(line.decode(errors="replace")):
-                self.ask = lambda limit: None  # type: ignore[method-assign]  # noqa: ARG005  # once is for good
-                return
-        raise WorkerError(None, f"no line of {self._path} matches {self._pattern.pattern!r}")
+        return lines
+
+    def _follow_rotation(self, found: os.stat_result) -> None:
+        """Begin again in a file that was emptied, or has taken the place of the one read so far."""
+        file = (found.st_dev, found.st_ino)
+        if file != self._file or found.st_size < self._position:
+            self._file, self._position, self._rest = file, 0, b""
 
 
 class PidfileProbe:
@@ -217,21 +235,28 @@ class CommandProbe:
         return lambda limit: self._ask(spec, limit)
 
     def _ask(self, spec: Spec, limit: float) -> None:
+        command = shlex.join(self.argv)
         output = Output(None, name="probe")
         try:
             probe = LaunchSpec(self.argv, output=output, env=spec.env, cwd=spec.cwd, grace_period=0.0)
-            tree = launch(probe, name="probe")
-            output.launched()
-            ended = tree.wait_worker(limit)
-            tree.ask_stop(probe.stop_signal, 0.0)
-            tree.wait_gone(None)
+            status = self._run(probe, limit)
+        except LaunchError as error:  # no such program: that does not come right by waiting
+            raise LaunchError(error.exception, f"the server cannot be asked by {command!r}: {error.text}") from error
         finally:
             output.close()
-        command = shlex.join(self.argv)
-        if not ended:
+        if status is None:
             raise WorkerError(None, f"{command!r} did not end within {limit:.1f} s", output=output.tail())
-        if tree.status != 0:
-            raise WorkerError(None, f"{command!r} says no", status=tree.status, output=output.tail())
+        if status != 0:
+            raise WorkerError(None, f"{command!r} says no", status=status, output=output.tail())
+
+    def _run(self, spec: Spec, limit: float) -> int | None:
+        tree = launch(spec, name="probe")
+        spec.output.launched()
+        try:
+            return tree.status if tree.wait_worker(limit) else None
+        finally:  # also after a Ctrl-C
+            tree.ask_stop(spec.stop_signal, 0.0)
+            tree.wait_gone(None)
 
 
 class CallableProbe:
@@ -250,8 +275,24 @@ class CallableProbe:
             raise WorkerError(None, f"{getattr(self.function, '__name__', 'the readiness check')} says: not yet")
 
 
-def checked_port(port: int, text: str) -> int:
-    """The port of the address `text`. Raises ValueError if there can be no such port."""
-    if not 0 < port < 65536:  # RFC 9293: 16 bits
+def checked_address(text: str, *, port: int | None = None) -> tuple[str, int]:
+    """Host and port of an address such as `tcp://host:port`.
+
+    Args:
+        text: The address.
+        port: The port that is meant where it names none; None if it must name one.
+
+    Raises:
+        ValueError: There is no host in it, or no port, or there can be no such port.
+    """
+    try:
+        parts = urlsplit(text)
+        named = parts.port
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}") from error
+    found = port if named is None else named
+    if not parts.hostname or found is None:
+        raise ValueError(f"{text!r} needs a host and a port, such as tcp://127.0.0.1:8080 or tcp://[::1]:8080")
+    if not 0 < found < 65536:  # RFC 9293: 16 bits
         raise ValueError(f"{text!r}: a port is a number from 1 to 65535")
-    return port
+    return parts.hostname, found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from servermgr import addresses, platform
 from servermgr.deadline import Deadline, pace
-from servermgr.errors import AddressInUseError, ReadyTimeoutError, WorkerError, WorkerExitedError
+from servermgr.errors import AddressInUseError, LaunchError, ReadyTimeoutError, WorkerError, WorkerExitedError
 from servermgr.pidfile import PidfileError, read_pid
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Longest single question, in seconds, for a server that accepts a connection and then says nothing.
 ATTEMPT_LIMIT = 5.0
+#: Shortest, so that a time-out of 0 or one that is nearly over still hears the answer of a server that is well.
+ATTEMPT_LEAST = 0.25
 #: Seconds until a verbose wait says the first word; each further word comes after twice the time.
 _FIRST_WORD = 1.0
 
@@ -70,10 +72,10 @@ class Wait:
         if not self._tree.wait_known(0.0):
             return WorkerError(None, self._why_unknown())
         try:
-            content = self._ask(deadline.within(ATTEMPT_LIMIT))
+            content = self._ask(max(ATTEMPT_LEAST, deadline.within(ATTEMPT_LIMIT)))
         except NotImplementedError:  # nothing to ask: a worker that runs is all that there is to know
             content = None
-        except AddressInUseError:
+        except (AddressInUseError, LaunchError):  # neither comes right by waiting
             raise
         except (WorkerError, OSError) as error:
             return error

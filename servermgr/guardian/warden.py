@@ -96,8 +96,9 @@ class Warden:
         try:
             pid = launch(self._spec, self._command_fds)
         except LaunchFailed as failure:
-            self._tell({"is": "failed", "stage": failure.stage, "errno": failure.number})
+            self._brood.reap()  # the launcher was the only child: now it shows that there is none
             self._clean_up_files()
+            self._tell({"is": "failed", "stage": failure.stage, "errno": failure.number})
             return False
         for fd in self._command_fds:
             os.close(fd)
