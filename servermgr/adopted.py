@@ -51,7 +51,6 @@ class AdoptedTree(Pinned):
         if process.pid is None:
             raise WorkerError(None, "the multiprocessing.Process has not been started: call its start() first")
         self.process = process
-        self.owner = os.getpid()
         self._pid = process.pid
         self._lock = threading.RLock()
         self._outcome: StopOutcome | None = None
@@ -162,12 +161,19 @@ class AdoptedTree(Pinned):
     def _step(self) -> float | None:
         with self._lock:
             if self._stopping is None:
+                self._notice_end()
                 return None
             due = self._stopping.step()
             if self._stopping.finished and self._outcome is None:
                 self._outcome = outcome_of(self._stopping, self.status)
                 self.close()
             return due
+
+    def _notice_end(self) -> None:
+        """It may have ended by itself and left nobody: then there is nothing to stop."""
+        if self._outcome is None and (self.empty() or self.empty()):  # one reading is no proof
+            self._outcome = StopOutcome(status=self.status)
+            self.close()
 
     def _wait_popen(self, process: subprocess.Popen[bytes] | subprocess.Popen[str], timeout: float | None) -> None:
         if process.poll() is not None:

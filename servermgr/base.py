@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from typing import TYPE_CHECKING
 
 from servermgr import readiness
@@ -39,6 +38,7 @@ from servermgr.tree import CRASH_GRACE, GRACE_PERIOD, ProcessInfo, StopOutcome
 
 if TYPE_CHECKING:
     import os
+    import socket
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
@@ -128,6 +128,8 @@ class Manager(ManagerInterface):
         grace_period: float = GRACE_PERIOD,
         crash_grace: float = CRASH_GRACE,
         keep: bool = False,
+        removes: Sequence[str | os.PathLike[str]] = (),
+        sockets: Sequence[socket.socket] = (),
         output: Target = None,
         address: tuple[str, int] | None = None,
     ) -> WorkerProcess:
@@ -146,6 +148,9 @@ class Manager(ManagerInterface):
             grace_period: Seconds from the polite signal to the forced one; 0 kills at once.
             crash_grace: The same when this process dies without `stop`.
             keep: Whether the server outlives this process, to be ended later by `servermgr.stop(name)`.
+            removes: Files that the guardian removes once the tree is gone.
+            sockets: Listening sockets that the command takes over, as its descriptors 3, 4, …, announced by
+                `LISTEN_FDS` and `LISTEN_PID` (sd_listen_fds(3)). Close yours when this has returned.
             output: None for a private file of the run; a path, which is appended to and kept; an open file
                 or descriptor; or `subprocess.DEVNULL`.
             address: Host and port that the server will listen on: must be free now, and once the server is
@@ -169,6 +174,8 @@ class Manager(ManagerInterface):
                 grace_period=grace_period,
                 crash_grace=crash_grace,
                 keep=keep,
+                removes=removes,
+                sockets=sockets,
             )
 
     # --- looking ------------------------------------------------------------------------------------------------
@@ -220,7 +227,7 @@ class Manager(ManagerInterface):
             ask=self._ask_within,
             address=self._holding.address,
             pidfile=None if self._holding.spec is None else self._holding.spec.pidfile,
-            say=_say if verbose else None,
+            say=readiness.say_on_stderr if verbose else None,
         )
         try:
             wait.until_ready(timeout)
@@ -288,7 +295,3 @@ class Manager(ManagerInterface):
         process = self.process
         state = "not running" if process is None else f"pid {process.pid}"
         return f"<{type(self).__module__}.{type(self).__qualname__} {self.name!r}: {state}>"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201  # what `verbose` asks for

@@ -47,7 +47,6 @@ class GuardedTree:
 
     def __init__(self, spec: LaunchSpec, *, name: str = "", ports: tuple[str, ...] = ()) -> None:
         self.spec = spec
-        self.owner = os.getpid()
         self.pid: int | None = None
         self.status: int | None = None
         self.guardian: int | None = None
@@ -258,12 +257,13 @@ def _message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> protocol.Me
         "keep": spec.keep,
         "record": b"" if folder is None else os.fsencode(ledger.record_path(folder, spec.marker)),
         "draft": b"" if folder is None else ledger.draft(spec, name=name, ports=ports),
-        "remove_log": os.fsencode(spec.output.path) if spec.output.removes and spec.output.path else b"",
+        "remove": [os.fsencode(path) for path in spec.files_to_remove()],
+        "listen": len(spec.sockets),
     }
 
 
 def _descriptors(spec: LaunchSpec) -> list[int]:
-    return [nursery.devnull(), spec.output.fd, spec.output.fd]
+    return [nursery.devnull(), spec.output.fd, spec.output.fd, *(given.fileno() for given in spec.sockets)]
 
 
 def _launch_error(spec: LaunchSpec, failure: protocol.Message) -> LaunchError:

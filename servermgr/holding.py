@@ -39,6 +39,7 @@ class Holding:
     """
 
     def __init__(self) -> None:
+        self._owner = os.getpid()
         self.lock = threading.RLock()
         self.tree: Tree | None = None
         self.process: Adoptable | WorkerProcess | None = None
@@ -49,13 +50,22 @@ class Holding:
 
     def live(self) -> Tree | None:
         """The tree; None if there is none, or it belongs to the process that this one was forked from."""
-        tree = self.tree
-        return None if tree is None or tree.owner != os.getpid() else tree
+        self._notice_fork()
+        return self.tree
+
+    def _notice_fork(self) -> None:
+        """In a fork of the owner, forget the tree, and the lock that another thread of the parent may have held."""
+        if self._owner != os.getpid():
+            self._owner = os.getpid()
+            self.lock = threading.RLock()
+            self.tree = self.process = self.spec = None
+            self.stopping = False
 
     # --- beginning ----------------------------------------------------------------------------------------------
 
     def adopt(self, process: Adoptable | None) -> None:
         """Take a process that was started by other means, with its tree; None lets go of what is held."""
+        self._notice_fork()
         with self.lock:
             if process is not None:
                 self._settle()
@@ -74,6 +84,7 @@ class Holding:
         **options: Any,
     ) -> WorkerProcess:
         """Launch a command; see `base.Manager.spawn`. `options` are those of `LaunchSpec`."""
+        self._notice_fork()
         with self.lock:
             self._settle()
             sweep_once()
@@ -105,8 +116,9 @@ class Holding:
 
     def stop(self, number: int, grace: float, *, wait: bool) -> StopOutcome:
         """End the tree; see `base.Manager.stop`."""
+        self._notice_fork()
         with self.lock:
-            tree = self.live()
+            tree = self.tree
             if tree is None:
                 return StopOutcome()
             self.stopping = True

@@ -73,7 +73,16 @@ class ManagerInterface:
     async def __aenter__(self) -> Self:
         import asyncio  # noqa: PLC0415  # only for those who have it already
 
-        await asyncio.to_thread(self.start)
+        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on: end what it has started, let it notice, and end what it has started since.
+            await asyncio.to_thread(self.stop)
+            await asyncio.wait([starting])
+            starting.exception()  # seen: it is the consequence of our stop
+            await asyncio.to_thread(self.stop)
+            raise
         return self
 
     async def __aexit__(

@@ -15,6 +15,7 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from servermgr import _ledger_fields
 from servermgr.identity import Identity, realm
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 #: Names the directory of the ledger, instead of the user's state directory.
 DIRECTORY_VARIABLE = "SERVERMGR_LEDGER"
 _VERSION = 1
-_LONGEST = 65536  # a command line of some length, and then some
+_LONGEST = 262144  # bytes: what `draft` can make of the longest paths, and then some
+_SHOWN = 2048  # characters of the command: it is for people to read, nobody runs it again
+_MOST_GRACE = 3600.0  # seconds that a sweep waits at most, whatever the server's own patience
 _SUFFIX = ".json"
 #: What a half-written record is called; the guardian appends its pid.
 PARTIAL = ".partial-"
@@ -93,8 +96,7 @@ def prepare() -> str | None:
     """The directory, made if need be, after a look at whose it is. None, said once, where there can be none."""
     path = directory()
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
-        complaint = distrust(os.lstat(path), directory=True)
+        complaint = _make(path)
     except OSError as error:
         complaint = str(error)
     if complaint:
@@ -104,6 +106,13 @@ def prepare() -> str | None:
         )
         return None
     return path
+
+
+def _make(path: str) -> str:
+    if not os.path.isabs(path):  # a user without a home directory: "~" would become a folder right here
+        return "this user has no home directory"
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    return distrust(os.lstat(path), directory=True)
 
 
 def distrust(seen: os.stat_result, *, directory: bool = False) -> str:
@@ -136,11 +145,11 @@ def draft(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> bytes:
     owner = Identity.of(os.getpid())
     fields = {
         "version": _VERSION,
-        "name": name,
+        "name": str(name).replace("\0", ""),  # managers are named with any object, and are found by it all the same
         "marker": spec.marker,
         "realm": realm(),
         "owner": owner,
-        "argv": spec.argv,
+        "argv": _shown(spec.argv),
         "pidfile": spec.pidfile,
         "ports": ports,
         "log": spec.output.path,
@@ -152,6 +161,18 @@ def draft(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> bytes:
     }
     text = json.dumps(fields)
     return text[:-1].encode() + b", "
+
+
+def _shown(argv: list[str]) -> list[str]:
+    """The command, cut to a length: a record that is too long to be read back would be none."""
+    shown: list[str] = []
+    room = _SHOWN
+    for word in argv:
+        if room <= 0:
+            return [*shown, "…"]
+        shown.append(word[:room])
+        room -= len(word) + 1
+    return shown
 
 
 def sketch(spec: LaunchSpec, guardian: int) -> Record:
@@ -209,7 +230,7 @@ def read(path: str) -> Record | None:
     try:
         text = _read_own(path)
         record = _parse(path, json.loads(text))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return record if os.path.basename(path) == record.marker + _SUFFIX else None
 
@@ -230,60 +251,22 @@ def _parse(path: str, fields: dict[str, Any]) -> Record:
         raise ValueError(path)
     return Record(
         path=path,
-        name=_text(fields["name"]),
-        marker=_marker(fields["marker"]),
-        realm=_text(fields["realm"]),
-        owner=_identity(fields["owner"]),
-        guardian=_identity(fields["guardian"]),
-        worker=None if fields["worker"] is None else _identity(fields["worker"]),
-        session=_number(fields["session"]),
-        argv=tuple(map(_text, fields["argv"])),
-        pidfile=_optional_text(fields["pidfile"]),
-        ports=tuple(map(_text, fields["ports"])),
-        log=_optional_text(fields["log"]),
+        name=_ledger_fields.text(fields["name"]),
+        marker=_ledger_fields.marker(fields["marker"]),
+        realm=_ledger_fields.text(fields["realm"]),
+        # The main program of a container is 1, and may own servers; nobody ever signals an owner.
+        owner=_ledger_fields.identity(fields["owner"], least=1),
+        guardian=_ledger_fields.identity(fields["guardian"]),
+        worker=None if fields["worker"] is None else _ledger_fields.identity(fields["worker"]),
+        session=_ledger_fields.number(fields["session"]),
+        argv=tuple(map(_ledger_fields.text, fields["argv"])),
+        pidfile=_ledger_fields.optional_text(fields["pidfile"]),
+        ports=tuple(map(_ledger_fields.text, fields["ports"])),
+        log=_ledger_fields.optional_text(fields["log"]),
         removes_log=fields["removes_log"] is True,
         keep=fields["keep"] is True,
-        stop_signal=_number(fields["stop_signal"], 64),
-        grace_period=_seconds(fields["grace_period"]),
-        crash_grace=_seconds(fields["crash_grace"]),
-        started=_seconds(fields["started"], 1e12),
+        stop_signal=_ledger_fields.number(fields["stop_signal"], 64),
+        grace_period=min(_MOST_GRACE, _ledger_fields.seconds(fields["grace_period"])),
+        crash_grace=min(_MOST_GRACE, _ledger_fields.seconds(fields["crash_grace"])),
+        started=_ledger_fields.seconds(fields["started"]),
     )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or "\0" in value:
-        raise ValueError(value)
-    return value
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _marker(value: object) -> str:
-    text = _text(value)
-    if len(text) != 32 or set(text) - set("0123456789abcdef"):
-        raise ValueError(value)
-    return text
-
-
-def _number(value: object, most: int = 2**63) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(value)
-    return value
-
-
-def _seconds(value: object, most: float = 3600.0) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= most:
-        raise ValueError(value)
-    return float(value)
-
-
-def _identity(value: object) -> Identity:
-    if not isinstance(value, list):
-        raise TypeError(value)
-    pid, start, serial = value
-    # 0 and 1 are no process of ours; and kill(2) reads 0 and negative numbers as whole groups.
-    if _number(pid, 2**31) <= 1 and os.getpid() != 1:
-        raise ValueError(value)
-    return Identity(_number(pid, 2**31), _number(start), _number(serial, 2**64))

@@ -61,12 +61,19 @@ class Pinned:
     def descendants_of(self, roots: Iterable[int]) -> Iterable[Held]:
         """All that descends from `roots` at this moment, pinned, with the descent read behind the pins."""
         for root in roots:
-            for pid in platform.descendants(root):
-                held = pin(pid)
-                if held is not None and self._descends(pid, root):
+            found = [held for pid in platform.descendants(root) if (held := pin(pid)) is not None]
+            proven = {held.pid for held in found if self._descends(held.pid, root)}
+            # Read last: if the root is itself still, its number meant nobody else while the others were read.
+            its_own = self._is_itself(root)
+            for held in found:
+                if its_own and held.pid in proven:
                     yield held
-                elif held is not None:
+                else:
                     held.close()
+
+    def _is_itself(self, root: int) -> bool:
+        held = self._held.get(root)
+        return held is None or held.identity.exists()
 
     def _descends(self, pid: int, root: int) -> bool:
         """Whether the parents of `pid` lead to `root`; a chain is short, and a reading of it cheap."""
@@ -120,7 +127,7 @@ def pin(pid: int) -> Held | None:
     """Hold whoever has this pid; None if nobody has."""
     try:
         return Held(pid)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # a number in a file need not even fit a pid
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from servermgr import addresses, platform
@@ -139,3 +140,8 @@ class Wait:
 
     def _is_ours(self, inodes: set[int]) -> bool:
         return any((platform.socket_inodes(info.pid) or set()) & inodes for info in self._tree.processes())
+
+
+def say_on_stderr(text: str) -> None:
+    """What a verbose wait does with its words."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201  # asked for

@@ -20,6 +20,7 @@ from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
 from servermgr.identity import realm
 from servermgr.leftovers import Leftovers
+from servermgr.pidfile import Pidfile
 from servermgr.pinned import LONGEST_WAIT, end, pin
 from servermgr.stopping import KILL_PATIENCE
 from servermgr.tree import StopOutcome
@@ -130,6 +131,7 @@ def end_leftovers(record: Record) -> tuple[StopOutcome, tuple[Swept, ...]]:
     finally:
         leftovers.close()
     if not outcome.survivors:
+        _remove_pidfile(record, outcome)
         _remove(record)
     return outcome, _processes(outcome, leftovers)
 
@@ -154,7 +156,7 @@ def _sweep(record: Record, *, ask: bool = False) -> SweptTree:
 
 def _let_guardian_work(record: Record, *, ask: bool) -> bool:
     """A guardian that lives ends its tree better than anyone: wait for it, wake it, and only then replace it."""
-    guardian = pin(record.guardian.pid)
+    guardian = None if record.guardian.pid == os.getpid() else pin(record.guardian.pid)
     if guardian is None:
         return False
     try:
@@ -196,6 +198,17 @@ def _verdict(outcome: StopOutcome, processes: tuple[Swept, ...], guarded: bool) 
     if processes:
         return "swept"
     return "ended by its guardian" if guarded else "nothing left"
+
+
+def _remove_pidfile(record: Record, outcome: StopOutcome) -> None:
+    """Remove the pidfile if it still names one of those who have ended, as the guardian would have done."""
+    if record.pidfile is None:
+        return
+    ended = {pid for pid, _ in (*outcome.polite, *outcome.killed)}
+    ended |= set() if record.worker is None else {record.worker.pid}
+    for pid in ended:
+        if not platform.is_alive(pid):  # else another process has the number by now, and may have written the file
+            Pidfile(record.pidfile).remove_if_names(pid)
 
 
 def _remove(record: Record) -> None:
@@ -243,7 +256,7 @@ def _is_of_earlier_boot(where: str, host: str, boot: str) -> bool:
 
 def _is_abandoned(path: str) -> bool:
     _, partial, writer = os.path.basename(path).rpartition(ledger.PARTIAL)
-    return bool(partial) and writer.isdigit() and not platform.is_alive(int(writer))
+    return bool(partial) and writer.isascii() and writer.isdigit() and not platform.is_alive(int(writer))
 
 
 _swept_once = False

@@ -16,6 +16,7 @@ from servermgr.errors import LaunchError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from socket import socket
 
     from servermgr.output import Output
 
@@ -107,6 +108,9 @@ class LaunchSpec:
         grace_period: Seconds from the polite signal to the forced one.
         crash_grace: The same once the owner has died.
         keep: Whether the tree outlives its owner, to be ended by name later.
+        removes: Files that the guardian removes once the tree is gone.
+        sockets: Listening sockets that the command takes over, as its descriptors 3, 4, …, announced by
+            `LISTEN_FDS` and `LISTEN_PID` (sd_listen_fds(3)). They stay the caller's to close.
 
     Attributes:
         marker: Stands in the tree's environment, to know it by.
@@ -127,6 +131,8 @@ class LaunchSpec:
         grace_period: float = GRACE_PERIOD,
         crash_grace: float = CRASH_GRACE,
         keep: bool = False,
+        removes: Sequence[str | os.PathLike[str]] = (),
+        sockets: Sequence[socket] = (),
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
             raise LaunchError(None, f"argv must be a list of words, such as ['nginx', '-c', 'x.conf'], not {argv!r}")
@@ -139,6 +145,8 @@ class LaunchSpec:
         self.grace_period = _seconds("grace_period", grace_period)
         self.crash_grace = _seconds("crash_grace", crash_grace)
         self.keep = keep
+        self.removes = [os.path.abspath(path) for path in removes]
+        self.sockets = tuple(sockets)
         self.marker = secrets.token_hex(16)  # 128 bits that nobody can guess
         self._check()
         self.env[MARKER_VARIABLE] = self.marker
@@ -152,6 +160,11 @@ class LaunchSpec:
                 raise LaunchError(None, f"{word!r} in the command or its environment holds a NUL byte")
         if any("=" in name or not name for name in self.env):
             raise LaunchError(None, "a name in the environment is empty or holds '='")
+
+    def files_to_remove(self) -> list[str]:
+        """What goes with the tree: the run's own log, and what the caller has named."""
+        private = [self.output.path] if self.output.removes and self.output.path is not None else []
+        return [*private, *self.removes]
 
     def programs(self) -> list[str]:
         """Where the program may be, in the order in which to try."""
@@ -168,13 +181,7 @@ def _seconds(name: str, value: float) -> float:
 
 
 class Tree(Protocol):
-    """A worker and all that descends from it.
-
-    Attributes:
-        owner: The pid of the process that holds it. In a fork of that process it means nothing.
-    """
-
-    owner: int
+    """A worker and all that descends from it. In a fork of the process that holds it, it means nothing."""
 
     @property
     def pid(self) -> int | None:

@@ -61,11 +61,19 @@ def _become(spec: Message, fds: Sequence[int], told: int) -> NoReturn:
         stage = "cwd"
         os.chdir(spec["cwd"])
         stage = "exec"
-        _exec(spec["programs"], spec["argv"], spec["env"])
+        _exec(spec["programs"], spec["argv"], _environment(spec))
     except OSError as error:
         os.write(told, f"{stage} {error.errno}".encode())
     finally:
         os._exit(127)
+
+
+def _environment(spec: Message) -> dict[bytes, bytes]:
+    """The command's environment; whoever is handed sockets is told so in its own name, as sd_listen_fds(3) asks."""
+    env: dict[bytes, bytes] = spec["env"]
+    if spec["listen"]:
+        env |= {b"LISTEN_FDS": b"%d" % spec["listen"], b"LISTEN_PID": b"%d" % os.getpid()}
+    return env
 
 
 def _exec(programs: Sequence[bytes], argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:

@@ -43,6 +43,7 @@ def main() -> NoReturn:
 
 
 def _quiet_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # an owner that blocks SIGCHLD hands its mask on
     # What is meant for the owner's terminal, or sent to everyone by a clumsy hand, must not end the guardian
     # before the tree: whoever wants us gone ends the owner.
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):

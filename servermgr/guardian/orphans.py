@@ -8,13 +8,18 @@ import os
 from servermgr import platform
 from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
-from servermgr.guardian.record import unlink
+from servermgr.guardian.record import recorded_worker, unlink
 from servermgr.guardian.worker import UNKNOWN_STATUS
+from servermgr.pidfile import Pidfile
 from servermgr.stopping import Stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container
+
+
+#: What a stand-in must know of a tree to end it.
+_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record")
 
 
 class Orphans(Brood):
@@ -23,17 +28,31 @@ class Orphans(Brood):
     Args:
         guardians: The pids of the guardians that live.
         reap: Collects the nursery's dead, guardians among them; returns how many.
+        worker: The pid of the worker that one of the guardians had; 0 where it is not known.
     """
 
-    def __init__(self, guardians: Container[int], reap: Callable[[], int]) -> None:
-        super().__init__(worker=lambda: None, on_exit=lambda *_: None)
+    def __init__(self, guardians: Container[int], reap: Callable[[], int], worker: int = 0) -> None:
+        super().__init__(worker=self._living_worker, on_exit=lambda *_: None)
         self._guardians = guardians
         self._reap_all = reap
+        self._worker = worker
 
-    def listing(self) -> Iterable[int]:
+    def with_worker(self, worker: int) -> Orphans:
+        """The same processes, with one to be asked before the others."""
+        return Orphans(self._guardians, self._reap_all, worker)
+
+    def _living_worker(self) -> int | None:
+        # The number was read from a file: only as that of an orphan does it mean anything.
+        return self._worker if self._worker in self.listing() and platform.is_alive(self._worker) else None
+
+    def listing(self) -> list[int]:
         self._self = os.getpid()
         self._parents = platform.descendants(self._self, skip=self._guardians)
         return list(self._parents)
+
+    def _is_ours(self, parent: int) -> bool:
+        # Not whoever has come below a living guardian meanwhile.
+        return parent == self._self or parent in self._parents or parent in self.listing()
 
     def reap(self) -> int:
         return self._reap_all()
@@ -55,17 +74,20 @@ class StandIn:
     """
 
     def __init__(self, spec: protocol.Message, socket: int, pid: int, orphans: Orphans) -> None:
-        self._spec = {name: spec[name] for name in ("stop_signal", "crash_grace", "remove_log", "record")}
+        self._spec = {name: spec[name] for name in _NEEDED}
         self._owner = _socket.socket(fileno=socket)
         self._pid = pid
         self._orphans = orphans
+        self._worker = 0
         self._stopping: Stopping | None = None
         self.finished = False
 
     def step(self) -> float | None:
         """The next step of ending the orphans; see `Stopping.step`."""
         if self._stopping is None:
-            self._stopping = Stopping(self._orphans, self._spec["stop_signal"], self._spec["crash_grace"])
+            self._worker = recorded_worker(self._spec["record"])
+            orphans = self._orphans.with_worker(self._worker)
+            self._stopping = Stopping(orphans, self._spec["stop_signal"], self._spec["crash_grace"])
         due = self._stopping.step()
         if self._stopping.finished:
             self._finish(self._stopping)
@@ -73,7 +95,8 @@ class StandIn:
 
     def _finish(self, stopping: Stopping) -> None:
         if not stopping.survivors:
-            for path in (self._spec["remove_log"], self._spec["record"]):
+            self._remove_pidfile(stopping)
+            for path in (*self._spec["remove"], self._spec["record"]):
                 unlink(path)
         unlink(self._spec["record"] + b".partial-%d" % self._pid)
         message = stopping.report()
@@ -86,6 +109,15 @@ class StandIn:
             pass  # the owner is gone, too
         self.close()
         self.finished = True
+
+    def _remove_pidfile(self, stopping: Stopping) -> None:
+        """Remove the pidfile if it still names one of those who have ended, as the guardian would have done."""
+        if self._spec["pidfile"] is None:
+            return
+        pidfile = Pidfile(os.fsdecode(self._spec["pidfile"]))
+        for pid in {self._worker, *(pid for pid, _ in (*stopping.polite, *stopping.killed))}:
+            if pid and not platform.is_alive(pid):  # else it has been given to another process
+                pidfile.remove_if_names(pid)
 
     def close(self) -> None:
         """The guardian ended with its tree, as it should."""

@@ -204,10 +204,8 @@ class Warden:
         if self._brood.empty():
             self._worker.remove_pidfile()
             self._record.remove()
-            self._remove_log()
-
-    def _remove_log(self) -> None:
-        unlink(self._spec["remove_log"])
+            for path in self._spec["remove"]:
+                unlink(path)
 
     def _clean_up(self) -> None:
         self._clean_up_files()

@@ -1,0 +1,60 @@
+"""Entries of a record, as they are believed: a record may be half-written, of another version, or planted.
+
+Each of these functions returns the value that it was given, or raises ValueError or TypeError.
+"""
+
+from __future__ import annotations
+
+from servermgr.identity import Identity
+
+_MOST_PID = 2**31 - 1  # more does not fit a pid, and the system calls refuse it in ways of their own
+
+
+def text(value: object) -> str:
+    """A text that can be a path or an argument."""
+    if not isinstance(value, str) or "\0" in value:
+        raise ValueError(value)
+    return value
+
+
+def optional_text(value: object) -> str | None:
+    """The same, or None."""
+    return None if value is None else text(value)
+
+
+def marker(value: object) -> str:
+    """128 bits as 32 hexadecimal digits."""
+    digits = text(value)
+    if len(digits) != 32 or set(digits) - set("0123456789abcdef"):
+        raise ValueError(value)
+    return digits
+
+
+def number(value: object, most: int = 2**63) -> int:
+    """A whole number from 0 to `most`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise ValueError(value)
+    return value
+
+
+def seconds(value: object) -> float:
+    """A number from 0 on; infinity is one."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not value >= 0:  # also refuses NaN
+        raise ValueError(value)
+    return float(value)
+
+
+def identity(value: object, *, least: int = 2) -> Identity:
+    """A process by pid, creation time and serial number.
+
+    Args:
+        value: The three in a list.
+        least: The smallest pid to be believed. 0 and 1 are no process of ours; and kill(2) reads 0 and negative
+            numbers as whole groups.
+    """
+    if not isinstance(value, list):
+        raise TypeError(value)
+    pid, start, serial = value
+    if number(pid, _MOST_PID) < least:
+        raise ValueError(value)
+    return Identity(pid, number(start), number(serial, 2**64))
