@@ -62,17 +62,17 @@ def by_trying(addresses: Sequence[Address], port: int) -> bool:
 
 
 def _answers(address: Address, port: int) -> bool:
-    refusal = _bind_refusal(address, port, shared=False)
+    refusal = bind_refusal(address, port, shared=False)
     if refusal in (None, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
         return False  # nobody holds it; or it is not an address of this machine, and no other machine is asked
     accepted = _accepts(address, port)
     if accepted or not address.is_wildcard:
         return accepted
     # Loopback does not answer: what is left is a listener on some other address, TIME_WAIT, or a mere connection.
-    return _bind_refusal(address, port, shared=True) == errno.EADDRINUSE
+    return bind_refusal(address, port, shared=True) == errno.EADDRINUSE
 
 
-def _bind_refusal(address: Address, port: int, *, shared: bool) -> int | None:
+def bind_refusal(address: Address, port: int, *, shared: bool) -> int | None:
     """The error number with which a bind fails, or None if it works.
 
     Where `shared`, `SO_REUSEADDR` is set, which ignores TIME_WAIT on POSIX. Else the bind is as strict as the

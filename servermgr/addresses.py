@@ -55,6 +55,7 @@ __all__ = [
     "endpoint",
     "holders",
     "listening_inodes",
+    "resolve",
 ]
 
 
@@ -87,7 +88,7 @@ def address_in_use(host: str, port: int, *, ways: Iterable[Way] = WAYS) -> bool:
         ValueError: `host` is not text, or `port` is no port number.
         WorkerError: `host` cannot be resolved; the cause is the resolver's own error, as a rule `socket.gaierror`.
     """
-    addresses = _resolve(host, port)
+    addresses = resolve(host, port)
     for way in ways:
         answer = way(addresses, port)
         if answer is not None:
@@ -115,7 +116,7 @@ def holders(host: str, port: int) -> list[Holder]:
     Processes of other users may be hidden from this one: their entry then has no pid, or (macOS) is missing, so
     an empty list does not prove that the address is free.
     """
-    addresses = _resolve(host, port)
+    addresses = resolve(host, port)
     seen = psutil_listing(port)
     if seen is None:
         seen = listing_by_process(port)
@@ -132,7 +133,7 @@ def listening_inodes(host: str, port: int) -> set[int] | None:
 
     Arguments and errors as for `address_in_use`.
     """
-    addresses = _resolve(host, port)
+    addresses = resolve(host, port)
     listing = _sock_diag.listeners(port)
     if listing is None:
         return None
@@ -142,7 +143,8 @@ def listening_inodes(host: str, port: int) -> set[int] | None:
 # What a host means
 
 
-def _resolve(host: str, port: int) -> list[Address]:
+def resolve(host: str, port: int) -> list[Address]:
+    """The addresses that a host stands for. Arguments and errors as for `address_in_use`."""
     _check(host, port)
     if not host:
         return [Address(text) for text in WILDCARDS]

@@ -13,9 +13,9 @@ import socket
 import threading
 from typing import TYPE_CHECKING
 
-from servermgr import ledger, nursery, platform, sweeping
+from servermgr import ledger, nursery, platform, request, sweeping
 from servermgr.deadline import Deadline
-from servermgr.errors import GuardianError, LaunchError
+from servermgr.errors import GuardianError
 from servermgr.guardian import protocol
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.stopping import KILL_PATIENCE
@@ -57,7 +57,7 @@ class GuardedTree:
         self._guardian_pidfd = -1
         self._condition = threading.Condition()
         self._listening = False
-        self._socket = nursery.bear(_message(spec, name, ports), _descriptors(spec))
+        self._socket = nursery.bear(request.message(spec, name, ports), request.descriptors(spec))
         self._reader = protocol.Reader(self._socket)
         _alive.add(self)
         try:
@@ -99,10 +99,15 @@ class GuardedTree:
     # --- listening ----------------------------------------------------------------------------------------------
 
     def _await_launch(self) -> None:
-        started = self._wait(lambda: self.guardian is not None or self._failure is not None, _LAUNCH_PATIENCE)
+        answered = self._wait(
+            lambda: self.guardian is not None or self._failure is not None or self._outcome is not None,
+            _LAUNCH_PATIENCE,
+        )
         if self._failure is not None:
-            raise _launch_error(self.spec, self._failure)
-        if not started:
+            raise request.launch_error(self.spec, self._failure)
+        if self._outcome is not None and self.guardian is None:  # the nursery had to speak and act in its place
+            raise GuardianError(None, "the guardian was lost before the command was launched; nothing is left of it")
+        if not answered:
             raise GuardianError(None, f"the guardian did not answer within {_LAUNCH_PATIENCE:.0f} s")
 
     def _wait(self, reached: Callable[[], bool], timeout: float | None) -> bool:
@@ -237,44 +242,14 @@ class GuardedTree:
             self._guardian_pidfd = -1
 
 
+def warm_up() -> None:
+    """Begin what the first launch would have to wait for, and come back at once."""
+    nursery.warm()
+
+
 def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> GuardedTree:
     """Launch a command below a guardian; see `GuardedTree`."""
     return GuardedTree(spec, name=name, ports=ports)
-
-
-def _message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> protocol.Message:
-    folder = ledger.prepare()
-    env = {os.fsencode(name): os.fsencode(value) for name, value in spec.env.items()}
-    return {
-        "argv": [os.fsencode(word) for word in spec.argv],
-        "programs": [os.fsencode(path) for path in spec.programs()],
-        "env": env,
-        "cwd": os.fsencode(spec.cwd),
-        "pidfile": None if spec.pidfile is None else os.fsencode(spec.pidfile),
-        "stop_signal": spec.stop_signal,
-        "grace_period": spec.grace_period,
-        "crash_grace": spec.crash_grace,
-        "keep": spec.keep,
-        "record": b"" if folder is None else os.fsencode(ledger.record_path(folder, spec.marker)),
-        "draft": b"" if folder is None else ledger.draft(spec, name=name, ports=ports),
-        "remove": [os.fsencode(path) for path in spec.files_to_remove()],
-        "listen": len(spec.sockets),
-    }
-
-
-def _descriptors(spec: LaunchSpec) -> list[int]:
-    return [nursery.devnull(), spec.output.fd, spec.output.fd, *(given.fileno() for given in spec.sockets)]
-
-
-def _launch_error(spec: LaunchSpec, failure: protocol.Message) -> LaunchError:
-    cause = OSError(failure["errno"], os.strerror(failure["errno"]))
-    if failure["stage"] == "cwd":
-        return LaunchError(cause, f"the directory to start in cannot be entered: {spec.cwd}")
-    program = spec.argv[0]
-    remedy = (
-        "is it installed, and in the PATH of the environment given?" if isinstance(cause, FileNotFoundError) else ""
-    )
-    return LaunchError(cause, f"cannot start {program!r}" + (f": {remedy}" if remedy else ""))
 
 
 def _forget_all() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from servermgr.addresses import address_free_check, endpoint
 from servermgr.adopted import Adoptable, AdoptedTree
 from servermgr.errors import SurvivorsError, WorkerError
-from servermgr.launching import launch
+from servermgr.launching import launch, warm_up
 from servermgr.output import Output
 from servermgr.process import WorkerProcess
 from servermgr.sweeping import sweep_once
@@ -87,6 +87,7 @@ class Holding:
         self._notice_fork()
         with self.lock:
             self._settle()
+            warm_up()
             sweep_once()
             if address is not None:
                 address_free_check(*address)

@@ -80,11 +80,27 @@ class Held:
         """
         if self.pidfd >= 0:
             platform.signal_pidfd(self.pidfd, number)
-        elif self.identity.exists():
-            os.kill(self.pid, number)
+            return
+        try:
+            self._signal_again_identified(number)
+        except ProcessLookupError:
+            pass
+
+    def _signal_again_identified(self, number: int) -> None:
+        pidfd = platform.open_pidfd(self.pid)
+        try:
+            if not self.identity.exists():  # read behind the open pidfd, as at the first time
+                return
+            if pidfd >= 0:
+                platform.signal_pidfd(pidfd, number)
+            else:
+                os.kill(self.pid, number)
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
 
     def close(self) -> None:
-        """Let go of it. Calling it again is fine."""
+        """Let go of it. Calling it again is fine; what is signalled afterwards is identified anew."""
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
@@ -97,6 +113,16 @@ def realm() -> str:
     if its numbers were ours.
     """
     return "/".join((_hostname(), platform.boot_id(), platform.pid_namespace()))
+
+
+def is_of_earlier_boot(where: str, here: str) -> bool:
+    """Whether the realm `where` was this machine before its last boot, so that nobody of it can be alive.
+
+    False for another machine, which may share the directory: what it has written is its own business.
+    """
+    its_host, _, rest = where.partition("/")
+    host, boot, _ = here.split("/", 2)
+    return bool(boot) and its_host == host and rest.partition("/")[0] not in ("", boot)
 
 
 def _hostname() -> str:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from servermgr.tree import LaunchSpec, Tree
 
 
+def warm_up() -> None:
+    """Begin what the first launch would have to wait for, and come back at once."""
+    if platform.HOLDER is not None:
+        import_module(platform.HOLDER).warm_up()
+
+
 def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...] = ()) -> Tree:
     """Launch a command so that its tree is held.
 

@@ -83,13 +83,19 @@ class Record(NamedTuple):
 
 
 def directory() -> str:
-    """Where the records are: `$SERVERMGR_LEDGER`, else `servermgr/ledger` in the user's state directory."""
+    """Where the records are: `$SERVERMGR_LEDGER`, else `servermgr/ledger` in the user's state directory.
+
+    Not an absolute path for a user without a home directory, and then nowhere.
+    """
     given = os.environ.get(DIRECTORY_VARIABLE)
     if given:
         return os.path.abspath(given)
     from platformdirs import user_state_path  # noqa: PLC0415  # with the first tree, not with the import
 
-    return str(user_state_path("servermgr") / "ledger")
+    try:
+        return str(user_state_path("servermgr") / "ledger")
+    except RuntimeError:  # from platformdirs 4.4 on; before, it returned the path with its "~"
+        return "~/.local/state/servermgr/ledger"
 
 
 def prepare() -> str | None:
@@ -109,7 +115,7 @@ def prepare() -> str | None:
 
 
 def _make(path: str) -> str:
-    if not os.path.isabs(path):  # a user without a home directory: "~" would become a folder right here
+    if not os.path.isabs(path):  # "~" would become a folder wherever this program happens to be
         return "this user has no home directory"
     os.makedirs(path, mode=0o700, exist_ok=True)
     return distrust(os.lstat(path), directory=True)
@@ -215,7 +221,7 @@ def entries() -> Iterator[tuple[str, Record | None]]:
     """Every file of the ledger, with its record, or None for one that cannot be believed or read."""
     path = directory()
     try:
-        if distrust(os.lstat(path), directory=True):
+        if not os.path.isabs(path) or distrust(os.lstat(path), directory=True):
             return
         names = sorted(os.listdir(path))
     except OSError:

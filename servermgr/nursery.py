@@ -81,6 +81,14 @@ def _start(control: socket.socket) -> subprocess.Popen[bytes]:
         raise GuardianError(error, f"the guardian cannot be started by {sys.executable}") from error
 
 
+def warm() -> None:
+    """Let the helper process start now, to be ready when a command is: it takes longer than all else in a start."""
+    global _current  # noqa: PLW0603
+    with _lock:
+        if _current is None:
+            _current = _Nursery()
+
+
 def bear(message: protocol.Message, command_fds: Sequence[int]) -> socket.socket:
     """Make a guardian for the command of `message`; returns the socket on which it will speak.
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Longest wait for an event, in seconds: where there is no pidfd there is no event.
 LONGEST_WAIT = 0.05
+#: Share of the descriptors of this process that may be in use while more are taken for holding processes.
+_SHARE = 0.75
 
 
 class Pinned:
@@ -57,6 +59,7 @@ class Pinned:
         if already is not None:
             already.close()
         self._held[held.pid] = held
+        _spare_descriptors(held)
 
     def descendants_of(self, roots: Iterable[int]) -> Iterable[Held]:
         """All that descends from `roots` at this moment, pinned, with the descent read behind the pins."""
@@ -102,7 +105,9 @@ class Pinned:
         return 0
 
     def empty(self) -> bool:
-        self._empty_readings = 0 if self.listing() else self._empty_readings + 1
+        # Who cannot even read of himself (no descriptor left, no /proc) does not see the others either.
+        blind = platform.read_stat(os.getpid()) is None
+        self._empty_readings = 0 if self.listing() or blind else self._empty_readings + 1
         return self._empty_readings > 1
 
     def why_alive(self, pid: int) -> str:
@@ -121,6 +126,14 @@ class Pinned:
         """Let go of the identities held."""
         while self._held:
             self._held.popitem()[1].close()
+
+
+def _spare_descriptors(held: Held) -> None:
+    # They are numbered from below, so the number of the newest says how many are in use. Without one nothing can
+    # be read of any process, and a tree that cannot be seen would pass for one that is gone.
+    sysconf = getattr(os, "sysconf", None)
+    if held.pidfd >= 0 and sysconf is not None and held.pidfd > sysconf("SC_OPEN_MAX") * _SHARE:
+        held.close()
 
 
 def pin(pid: int) -> Held | None:

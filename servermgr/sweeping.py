@@ -15,10 +15,10 @@ import stat
 import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
-from servermgr import ledger, platform
+from servermgr import _ports_claims, ledger, platform
 from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
-from servermgr.identity import realm
+from servermgr.identity import is_of_earlier_boot, realm
 from servermgr.leftovers import Leftovers
 from servermgr.pidfile import Pidfile
 from servermgr.pinned import LONGEST_WAIT, end, pin
@@ -128,11 +128,11 @@ def end_leftovers(record: Record) -> tuple[StopOutcome, tuple[Swept, ...]]:
     try:
         leftovers.listing()
         outcome = end(leftovers, record.stop_signal, record.crash_grace)
+        if not outcome.survivors and leftovers.empty():
+            _remove_pidfile(record, outcome)
+            _remove(record)
     finally:
         leftovers.close()
-    if not outcome.survivors:
-        _remove_pidfile(record, outcome)
-        _remove(record)
     return outcome, _processes(outcome, leftovers)
 
 
@@ -239,19 +239,13 @@ def _unlink(path: str) -> None:
 
 
 def _tidy(here: str) -> None:
-    """Remove records of earlier boots of this machine, and half-written ones whose writer is gone."""
-    host, boot, _ = here.split("/", 2)
+    """Remove records of earlier boots of this machine, half-written ones whose writer is gone, and stale leases."""
     for path, record in ledger.entries():
-        if record is not None and _is_of_earlier_boot(record.realm, host, boot):
+        if record is not None and is_of_earlier_boot(record.realm, here):
             _remove(record)
         elif record is None and _is_abandoned(path):
             _unlink(path)
-
-
-def _is_of_earlier_boot(where: str, host: str, boot: str) -> bool:
-    # Another host may share the directory: its records are its own business.
-    its_host, _, rest = where.partition("/")
-    return bool(boot) and its_host == host and rest.partition("/")[0] not in ("", boot)
+    _ports_claims.tidy()
 
 
 def _is_abandoned(path: str) -> bool:

@@ -220,7 +220,7 @@ def infos(parents: Mapping[int, int]) -> list[ProcessInfo]:
     while front:
         pid, depth = front.pop()
         stat = platform.read_stat(pid)
-        if stat is not None and platform.is_alive(pid):
+        if stat is not None and (stat.state not in "ZX" or platform.is_alive(pid)):
             found.append(ProcessInfo(pid, stat.ppid, stat.name, depth))
         front += [(child, depth + 1) for child in reversed(children.get(pid, []))]
     return found

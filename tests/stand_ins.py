@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psutil
 import pytest
+
 from servermgr.base import Manager
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 20.0
 SLEEP = ["sleep", "60"]
 
-#: A worker with one child; it ends with status 3 when it is asked to, and leaves the child behind.
-FAMILY = 'trap "exit 3" TERM; sleep 60 & echo up >"$1"; wait'
+#: A worker with one child; it ends with status 3 when it is asked to, and leaves the child behind. It forks before it
+#: sets its trap: a signal that comes between fork and exec would be taken by the trap's handler, and lost.
+FAMILY = 'sleep 60 & trap "exit 3" TERM; echo up >"$1"; wait'
 #: A worker whose child does not hear SIGTERM.
 DEAF_CHILD = '(trap "" TERM; echo up >"$1"; exec sleep 60) & wait'
 #: A worker that does not hear SIGTERM itself.
@@ -91,6 +93,18 @@ def tree_of(pid: int) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
+def standing(pid: int) -> list[psutil.Process]:
+    """The same, once everyone in it has become the program that he was forked for."""
+
+    def look() -> list[psutil.Process]:
+        tree = tree_of(pid)
+        commands = {process.pid: process.cmdline() for process in tree}
+        forked = any(commands[process.pid] == commands.get(process.ppid()) for process in tree)
+        return [] if forked else tree
+
+    return until(look, "the tree")
+
+
 def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if is_living(process)]
 
@@ -119,16 +133,16 @@ class Server(Manager):
         self.start()
         if ready is not None:
             content(ready)
-        return tree_of(self.process.pid)
+        return standing(self.process.pid)
 
 
 def run_script(
     code: str, *args: object, interpreter: str = sys.executable, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run an owner of its own: a program that uses the package; its output is returned."""
-    settings: dict[str, Any] = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "stdin": subprocess.DEVNULL, "text": True}
-    settings |= {"capture_output": True, "timeout": 40.0, "check": False} | options
-    return subprocess.run([interpreter, "-c", code, *map(str, args)], **settings)
+    settings: dict[str, Any] = {"env": os.environ | {"PYTHONPATH": str(ROOT)}, "timeout": 40.0, "check": False}
+    settings |= {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True} | options
+    return subprocess.run([interpreter, "-c", code, *map(str, args)], **settings)  # noqa: PLW1510  # it is in settings
 
 
 def script_output(code: str, *args: object, **options: Any) -> str:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
-from servermgr.base import Manager, ReadyTimeoutError, StopOutcome, WorkerError, WorkerExitedError
 from stand_ins import DEAF, DEAF_CHILD, FAMILY, PATIENCE, SLEEP, content, is_living, living, sh, tree_of, until
+
+from servermgr.base import Manager, ReadyTimeoutError, StopOutcome, WorkerError, WorkerExitedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -199,9 +200,7 @@ def test_a_time_out_leaves_nobody(up: Path, popen: Callable[..., PopenManager]) 
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 7", 7), ("kill -KILL $$", -9)])
-def test_a_worker_that_dies_ends_the_wait_at_once(
-    popen: Callable[..., PopenManager], script: str, status: int
-) -> None:
+def test_a_worker_that_dies_ends_the_wait_at_once(popen: Callable[..., PopenManager], script: str, status: int) -> None:
     """Long before the time-out, with its status."""
     manager = popen(f"sleep 0.1; {script}")
     began = time.monotonic()
@@ -259,7 +258,7 @@ def test_a_grace_period_of_0_asks_nobody(up: Path, tmp_path: Path, popen: Callab
 
 def test_the_polite_signal_can_be_chosen(up: Path, popen: Callable[..., PopenManager]) -> None:
     """`stop_signal` of the class or the object."""
-    manager = popen('trap "exit 5" INT; sleep 60 & echo up >"$1"; wait')
+    manager = popen('sleep 60 & trap "exit 5" INT; echo up >"$1"; wait')
     manager.stop_signal = signal.SIGINT
     manager.start()
     content(up)
@@ -284,7 +283,7 @@ def test_a_stopped_worker_still_goes_politely(up: Path, tmp_path: Path, popen: C
 
 def test_a_stop_need_not_be_waited_for(up: Path, popen: Callable[..., PopenManager]) -> None:
     """stop(wait=False) returns after the first signal; `wait` does the rest."""
-    manager = popen('trap "sleep 0.3; exit 3" TERM; sleep 60 & echo up >"$1"; wait')
+    manager = popen('sleep 60 & trap "sleep 0.3; exit 3" TERM; echo up >"$1"; wait')
     manager.start()
     content(up)
     tree = tree_of(manager.process.pid)
@@ -297,7 +296,7 @@ def test_a_stop_need_not_be_waited_for(up: Path, popen: Callable[..., PopenManag
 
 def test_several_threads_stop_at_once(up: Path, popen: Callable[..., PopenManager]) -> None:
     """Each returns only when nobody is left, and none fails."""
-    manager = popen('trap "sleep 0.2; exit 3" TERM; sleep 60 & echo up >"$1"; wait')
+    manager = popen('sleep 60 & trap "sleep 0.2; exit 3" TERM; echo up >"$1"; wait')
     manager.start()
     content(up)
     process = manager.process
@@ -385,7 +384,7 @@ def test_a_second_process_is_refused() -> None:
     try:
         manager = Manager("one")
         manager.process = first
-        with pytest.raises(WorkerError, match="one: .*running already"):
+        with pytest.raises(WorkerError, match=r"one: .*running already"):
             manager.process = second
         assert manager.process is first
         assert manager.stop().status == -signal.SIGTERM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -15,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from stand_ins import SLEEP, Server, content, python, sh, until
+
 from servermgr.base import LaunchError, ReadyTimeoutError, WorkerError, WorkerExitedError
 from servermgr.output import TAIL_BYTES, TAIL_LINES
-from stand_ins import SLEEP, Server, content, python, sh, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +95,13 @@ def test_a_failed_start_leaves_no_file() -> None:
     assert (server.log_path, server.output_tail()) == (None, [])
 
 
+def take_all(taken: list[int]) -> None:
+    """Every descriptor that there is."""
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+
+
 def test_no_descriptor_left_is_a_clear_error() -> None:
     """With the limit of open files reached nothing is started, no file is left, and the next start works."""
     server = Server(SLEEP)
@@ -104,9 +113,7 @@ def test_no_descriptor_left_is_a_clear_error() -> None:
         highest = max(map(int, os.listdir("/proc/self/fd"))) + 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
         try:
-            with pytest.raises(OSError, match="Too many open files"):
-                while True:
-                    taken.append(os.dup(0))
+            take_all(taken)
             for _ in range(spare):
                 os.close(taken.pop())
             with pytest.raises((WorkerError, OSError)):
@@ -284,11 +291,13 @@ def hostile(tmp_path: Path) -> Iterator[dict[str, Any]]:
         }
 
 
-@pytest.mark.parametrize(
-    "place",
-    ["PIPE", "STDOUT", "directory", "no directory", "below a file", "loop", "fifo", "long", "closed file"]
-    + ["for reading", "no descriptor", "memory", "number", "list"],
-)
+PLACES = """
+    PIPE, STDOUT, directory, no directory, below a file, loop, fifo, long, closed file, for reading, no descriptor,
+    memory, number, list
+"""
+
+
+@pytest.mark.parametrize("place", [place.strip() for place in PLACES.split(",")])
 def test_where_no_output_can_go_nothing_is_started(hostile: dict[str, Any], place: str) -> None:
     """One clear error, at once, and no process."""
     server = Server(SLEEP, output=hostile[place])
@@ -299,7 +308,7 @@ def test_where_no_output_can_go_nothing_is_started(hostile: dict[str, Any], plac
 
 def test_a_pipe_is_refused_with_a_reason() -> None:
     """subprocess.PIPE would stop the server in the middle of a write: the error says so, and what to do."""
-    with pytest.raises(LaunchError, match="fill up.*give a path"):
+    with pytest.raises(LaunchError, match=r"fill up.*give a path"):
         Server(SLEEP, output=subprocess.PIPE).start()
 
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from servermgr.base import StopOutcome, WorkerError
-from servermgr.command import CommandManager
 from stand_ins import (
     ANSWERING,
     FAMILY,
@@ -32,6 +30,9 @@ from stand_ins import (
     tree_of,
     until,
 )
+
+from servermgr.base import StopOutcome, WorkerError
+from servermgr.command import CommandManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,7 +145,8 @@ signal.signal(signal.SIGCHLD, reap)
     "blocks every signal": "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())",
     "ignores SIGTERM": "signal.signal(signal.SIGTERM, signal.SIG_IGN)",
     "has closed its standard descriptors": "out = os.dup(1)\nfor fd in (0, 1, 2): os.close(fd)",
-    "has no home": "os.chdir(sys.argv[1]); os.rmdir(sys.argv[1])",
+    # As a program that is run by path; with "" there, Python itself stumbles over it.
+    "has no home": "sys.path.remove(''); os.chdir(sys.argv[1]); os.rmdir(sys.argv[1])",
     "has a strange PATH": "os.environ['PATH'] = '/nowhere'",
     "has PYTHON variables": "os.environ.update(PYTHONHOME='/nowhere', PYTHONPATH='/nowhere', PYTHONINSPECT='1')",
     "is a subreaper": "import ctypes; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)",
@@ -281,7 +283,9 @@ print(manager.stop().status)
 """
 
 
-@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 9)", "os.execv('/bin/true', ['true'])"])
+@pytest.mark.parametrize(
+    "end", ["sys.exit(0)", "os._exit(0)", "os.kill(os.getpid(), 9)", "os.execv('/bin/true', ['true'])"]
+)
 def test_the_end_of_a_fork_leaves_the_server(end: str) -> None:
     """Also when the fork ends as a program does, with everything that runs at its exit."""
     assert script_output(FORKS_THAT_END.format(end=end)) == "-15\n"
@@ -362,7 +366,7 @@ def test_many_threads_ask_one_manager(server: Server) -> None:
 def test_async_with_starts_and_stops(tmp_path: Path) -> None:
     """`async with` is `with`, and the event loop goes on while the server starts and stops."""
     ready_at = time.monotonic() + 0.3
-    server = Server(sh('trap "sleep 0.3; exit 3" TERM; sleep 60 & wait'), ask=lambda: time.monotonic() > ready_at)
+    server = Server(sh('sleep 60 & trap "sleep 0.3; exit 3" TERM; wait'), ask=lambda: time.monotonic() > ready_at)
     beats = []
 
     async def beat() -> None:
@@ -410,7 +414,7 @@ def test_a_cancelled_start_leaves_nobody(tmp_path: Path) -> None:
     async def main() -> None:
         using = asyncio.ensure_future(use())
         await asyncio.to_thread(content, tmp_path / "up")
-        worker = psutil.Process(server.process.pid)
+        worker = psutil.Process(until(lambda: server.process, "the start").pid)
         using.cancel()
         try:
             with pytest.raises(asyncio.CancelledError):

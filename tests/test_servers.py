@@ -210,8 +210,9 @@ def test_nginx_that_replaces_its_own_program(with_old: bool, folder: Path, free_
     server = SERVERS["nginx"](folder, free_port, DAEMON)
     with server.manager() as manager:
         old = manager.process.pid
-        # nginx ignores USR2 while its parent lives, by which it knows that it is a replacement itself; and it has
-        # written its pidfile, and so was ready, before the launcher had time to exit.
+        # nginx has written its pidfile, and accepts connections, before it can be upgraded: it forgets USR2 until
+        # its workers run, and ignores it while its parent lives, by which it knows that it is a replacement itself.
+        server.check()
         assert eventually(lambda: manager.processes()[0].pid == old)
         manager.process.send_signal(signal.SIGUSR2)
         assert eventually(lambda: names_another(server.pidfile, old))

@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from servermgr.base import ReadyTimeoutError, StopOutcome, WorkerError, WorkerExitedError
-from servermgr.tree import Ended, Survivor
 from stand_ins import (
     DEAF,
     DEAF_CHILD,
@@ -37,11 +35,14 @@ from stand_ins import (
     until,
 )
 
+from servermgr.base import ReadyTimeoutError, StopOutcome, WorkerError, WorkerExitedError
+from servermgr.tree import Ended, Survivor
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: A worker that takes its time when it is asked.
-SLOW = 'trap "sleep 0.3; exit 3" TERM; echo up >"$1"; sleep 60 & wait'
+SLOW = 'sleep 60 & trap "sleep 0.3; exit 3" TERM; echo up >"$1"; wait'
 #: A grace period that no test waits for.
 LONG = 50.0
 EARLY = 25.0
@@ -162,8 +163,8 @@ def test_a_master_that_ends_its_own_is_left_to_it(up: Path, tmp_path: Path) -> N
     """A child that its master ends hears nothing from us."""
     heard = tmp_path / "heard"
     master = """
-        sh -c 'trap "echo TERM >>$1" TERM; trap "echo USR1 >>$1; exit" USR1; echo up >"$2"; while :; do sleep 0.01; done' \
-            sh "$2" "$1" &
+        sh -c 'trap "echo TERM >>$1" TERM; trap "echo USR1 >>$1; exit" USR1; echo up >"$2"
+               while :; do sleep 0.01; done' sh "$2" "$1" &
         trap 'kill -USR1 $!; wait $!; exit 3' TERM
         wait
     """
@@ -179,7 +180,7 @@ def test_a_deaf_worker_does_not_cost_the_others_their_chance(up: Path, tmp_path:
     heard = tmp_path / "heard"
     server = Server(
         sh(
-            'sh -c \'trap "echo TERM >$1; exit" TERM; echo up >"$2"; sleep 60 & wait\' sh "$2" "$1" &'
+            'sh -c \'sleep 60 & trap "echo TERM >$1; exit" TERM; echo up >"$2"; wait\' sh "$2" "$1" &'
             ' trap "" TERM; while :; do wait; done',
             up,
             heard,
@@ -207,7 +208,7 @@ def test_a_stopped_process_still_goes_politely(up: Path, tmp_path: Path, who: in
     """One that sleeps by SIGSTOP is woken to hear what is asked: its handler runs."""
     bye = tmp_path / "bye"
     inner = 'trap "echo bye >>$2; exit 0" TERM; echo up >"$1"; while :; do sleep 0.01; done'
-    scripts = [inner, f"sh -c '{inner}' sh \"$1\" \"$2\" & trap \"exit 0\" TERM; wait"]
+    scripts = [inner, f'sh -c \'{inner}\' sh "$1" "$2" & trap "exit 0" TERM; wait']
     server = Server(sh(scripts[who], up, bye), grace_period=LONG)
     process = server.started(up)[who]
     process.suspend()
@@ -278,7 +279,7 @@ def test_a_stop_ends_a_start_in_another_thread(up: Path) -> None:
 def test_a_body_that_fails_leaves_nobody(up: Path) -> None:
     """`with` stops the server also when its body raises, and the exception goes on."""
     server = Server(sh(FAMILY, up))
-    with pytest.raises(ZeroDivisionError), server:
+    with pytest.raises(ZeroDivisionError), server:  # noqa: PT012  # a body with a fault is what this is about
         content(up)
         child = psutil.Process(server.process.pid).children()[0]
         _ = 1 / 0

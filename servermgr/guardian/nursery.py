@@ -71,8 +71,11 @@ class Nursery:
 
     def serve(self) -> None:
         """Turn each request into a guardian; return when neither owner nor guardian is left."""
-        while self._has_owner or self._guardians or self._standing_in:
+        while True:
             due = self._stand_in()
+            # Asked behind the step, which may have been the last one: no event would follow it, and the poll not end.
+            if not (self._has_owner or self._guardians or self._standing_in):
+                return
             ready = {fd for fd, _ in self._poll.poll(None if due is None else due * 1000)}
             if self._wake in ready:
                 os.read(self._wake, 4096)
