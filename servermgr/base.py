@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from servermgr.adopted import Adoptable
     from servermgr.output import Target
+    from servermgr.tree import LaunchSpec
 
 __all__ = [
     "AddressInUseError",
@@ -75,9 +76,6 @@ class Manager(ManagerInterface):
     Args:
         name: Shown in errors, logs and listings.
         **kwargs: Kept in `kwargs`.
-
-    Attributes:
-        name, kwargs: As given.
     """
 
     #: The polite signal for the worker of an adopted process; `spawn` has an argument for it.
@@ -167,6 +165,7 @@ class Manager(ManagerInterface):
                 name=self.name,
                 target=output,
                 address=address,
+                prepare=self._prepare,
                 env=env,
                 cwd=cwd,
                 pidfile=pidfile,
@@ -197,6 +196,9 @@ class Manager(ManagerInterface):
         return [] if tree is None else tree.processes()
 
     # --- ready --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, spec: LaunchSpec) -> None:
+        """Called before each launch, with what will be launched."""
 
     def _ask_within(self, limit: float) -> object:
         return self.health()

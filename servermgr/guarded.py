@@ -222,8 +222,11 @@ class GuardedTree:
 
     def _wait_guardian(self) -> None:
         """The guardian's own end follows its last word at once; who has heard "gone" must find it gone, too."""
-        if self._guardian_pidfd >= 0:
-            platform.wait_readable([self._guardian_pidfd], KILL_PATIENCE)
+        with self._condition:  # another thread may close it meanwhile
+            pidfd = os.dup(self._guardian_pidfd) if self._guardian_pidfd >= 0 else -1
+        if pidfd >= 0:
+            platform.wait_readable([pidfd], KILL_PATIENCE)
+            os.close(pidfd)
 
     def _close(self) -> None:
         with self._condition:

@@ -20,7 +20,7 @@ from servermgr.sweeping import sweep_once
 from servermgr.tree import LaunchSpec, StopOutcome, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from servermgr.output import Target
@@ -69,6 +69,8 @@ class Holding:
         with self.lock:
             if process is not None:
                 self._settle()
+            elif isinstance(self.tree, AdoptedTree):
+                self.tree.close()
             self.address = self.output = self.spec = None
             self.tree = None if process is None else AdoptedTree(process)
             self.process = process
@@ -81,9 +83,13 @@ class Holding:
         name: str,
         target: Target,
         address: tuple[str, int] | None,
+        prepare: Callable[[LaunchSpec], None],
         **options: Any,
     ) -> WorkerProcess:
-        """Launch a command; see `base.Manager.spawn`. `options` are those of `LaunchSpec`."""
+        """Launch a command; see `base.Manager.spawn`. `options` are those of `LaunchSpec`.
+
+        `prepare` is called with it before the launch.
+        """
         self._notice_fork()
         with self.lock:
             self._settle()
@@ -94,6 +100,7 @@ class Holding:
             output = Output(target, name=name)
             try:
                 spec = LaunchSpec(argv, output=output, **options)
+                prepare(spec)
                 tree = launch(spec, name=name, ports=() if address is None else (endpoint(*address),))
             except BaseException:
                 output.close()

@@ -6,6 +6,7 @@ Started with the first tree, replaced when it is lost or when this process has c
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import subprocess
@@ -37,8 +38,13 @@ class _Nursery:
         self.facts = platform.process_facts()
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(_PATIENCE)
-        with theirs:
+        try:
             self._launcher = _start(theirs)
+        except BaseException:
+            self.socket.close()
+            raise
+        finally:
+            theirs.close()
         self._ready = False
 
     def send(self, message: protocol.Message, fds: Sequence[int]) -> None:
@@ -151,4 +157,11 @@ def _after_fork() -> None:
     _retire()
 
 
+def _at_exit() -> None:
+    """Close our socket, so that nobody is warned of it; runs after what ends the trees, which was registered later."""
+    with _lock:
+        _retire()
+
+
 os.register_at_fork(after_in_child=_after_fork)
+atexit.register(_at_exit)
