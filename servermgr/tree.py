@@ -7,7 +7,6 @@ other means and adopted (`adopted`).
 from __future__ import annotations
 
 import os
-import secrets
 import signal
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -147,7 +146,7 @@ class LaunchSpec:
         self.keep = keep
         self.removes = [os.path.abspath(path) for path in removes]
         self.sockets = tuple(sockets)
-        self.marker = secrets.token_hex(16)  # 128 bits that nobody can guess
+        self.marker = os.urandom(16).hex()  # 128 bits that nobody can guess
         self._check()
         self.env[MARKER_VARIABLE] = self.marker
 

@@ -9,12 +9,13 @@ import signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
     from servermgr.guardian.protocol import Message
 
 _FIRST_EXTRA_FD = 3
+_DEFAULT = tuple(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 
 class LaunchFailed(Exception):
@@ -36,6 +37,53 @@ def launch(spec: Message, fds: Sequence[int]) -> int:
     Raises:
         LaunchFailed: Nothing is left of the attempt.
     """
+    # posix_spawn(3) shares our memory until the exec, where a fork copies page after page. But it cannot tell the
+    # command its own pid, which whoever is handed sockets must be told.
+    if not spec["listen"]:
+        try:
+            return _spawn(spec, fds)
+        except NotImplementedError:  # no setsid in this system's posix_spawn
+            pass
+    return _fork(spec, fds)
+
+
+def _spawn(spec: Message, fds: Sequence[int]) -> int:
+    # First out of the way of the targets, since a source may sit where another one must go.
+    moved = [_moved_above(fd, _FIRST_EXTRA_FD + len(fds)) for fd in fds]
+    actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(moved)]
+    try:
+        os.chdir(spec["cwd"])  # there is no such action; the guardian itself belongs nowhere
+    except OSError as error:
+        raise LaunchFailed("cwd", error.errno or 0) from error
+    try:
+        return _first_that_can_be(
+            spec["programs"],
+            lambda program: os.posix_spawn(
+                program, spec["argv"], spec["env"], file_actions=actions, setsid=True, setsigmask=(), setsigdef=_DEFAULT
+            ),
+        )
+    except OSError as error:
+        raise LaunchFailed("exec", error.errno or 0) from error
+    finally:
+        os.chdir("/")
+        for fd in moved:
+            os.close(fd)
+
+
+def _first_that_can_be(programs: Sequence[bytes], start: Callable[[bytes], int]) -> int:
+    """Start the first of `programs` (the name joined to each folder of PATH) that can be started."""
+    telling: OSError = FileNotFoundError(errno.ENOENT, "")
+    for program in programs:
+        try:
+            return start(program)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:  # found, but not executable: worth more than "not found" further on
+            telling = error if telling.errno == errno.ENOENT else telling
+    raise telling
+
+
+def _fork(spec: Message, fds: Sequence[int]) -> int:
     # Closed by a successful exec; a byte in it is a failure.
     report, told = os.pipe()
     pid = os.fork()
@@ -61,7 +109,8 @@ def _become(spec: Message, fds: Sequence[int], told: int) -> NoReturn:
         stage = "cwd"
         os.chdir(spec["cwd"])
         stage = "exec"
-        _exec(spec["programs"], spec["argv"], _environment(spec))
+        env = _environment(spec)
+        _first_that_can_be(spec["programs"], lambda program: os.execve(program, spec["argv"], env))
     except OSError as error:
         os.write(told, f"{stage} {error.errno}".encode())
     finally:
@@ -76,22 +125,9 @@ def _environment(spec: Message) -> dict[bytes, bytes]:
     return env
 
 
-def _exec(programs: Sequence[bytes], argv: list[bytes], env: dict[bytes, bytes]) -> NoReturn:
-    """Become the first of `programs` (the name joined to each folder of PATH) that can be."""
-    telling: OSError = FileNotFoundError(errno.ENOENT, "")
-    for program in programs:
-        try:
-            os.execve(program, argv, env)
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:  # found, but not executable: worth more than "not found" further on
-            telling = error if telling.errno == errno.ENOENT else telling
-    raise telling
-
-
 def _default_signals() -> None:
     # An ignored signal is inherited through exec (the interpreter itself ignores SIGPIPE), and so is a mask.
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+    for number in _DEFAULT:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

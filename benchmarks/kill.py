@@ -1,0 +1,54 @@
+"""Killing many processes at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare, seconds
+from benchmarks.processes import PATIENCE, answer, forest, module
+from servermgr import CommandManager
+
+GOALS = (Goal("times", 1.5),)
+
+
+def measure(plan: Plan) -> Iterator[Row]:
+    """Each size, with one session for all and with one for each."""
+    for sessions in (False, True):
+        for size in plan.kill_sizes:
+            yield _compare(size, sessions, plan)
+
+
+def _compare(size: int, sessions: bool, plan: Plan) -> Row:
+    reference = ("kill() each, wait", "each") if sessions else ("killpg(), wait", "group")
+    contenders = [
+        Contender("servermgr: stop()", lambda _: _stop(size, sessions), "ours"),
+        Contender(reference[0] + " (the kernel's figure)", lambda _: _other(reference[1], size, sessions), "reference"),
+        Contender("psutil's recipe", lambda _: _other("psutil", size, sessions)),
+    ]
+    case = f"{size} processes, {'each its own session' if sessions else 'one session'}"
+    rounds = plan.rounds if size < 1000 else plan.fewer(2 if size == 1000 else 6)
+    return compare(case, contenders, rounds=rounds, goals=GOALS, warmup=int(size < 1000))
+
+
+def _stop(size: int, sessions: bool) -> float:
+    command = forest(size, sessions=sessions, ignore_term=True)
+    manager = CommandManager(command, ready="log:^ready", grace_period=0)
+    manager.start(timeout=PATIENCE)
+    try:
+        return seconds(manager.stop)  # survivors raise
+    finally:
+        manager.stop()
+
+
+def _other(method: str, size: int, sessions: bool) -> float:
+    return float(answer(module("killer", method, size, *(["--sessions"] if sessions else []))))
+
+
+MEASUREMENT = Measurement(
+    "kill",
+    "Killing a tree that ignores SIGTERM",
+    "From the call until nobody is left and everyone is reaped. One process has forked all others. `stop()` with a "
+    "grace period of 0; the references know the group, or every pid, beforehand; psutil's recipe with SIGKILL. The "
+    "others run in a process to which the orphans come, so that they need not wait for process 1 to reap.",
+    measure,
+)

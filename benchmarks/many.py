@@ -1,0 +1,93 @@
+"""Many servers of one owner."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+
+from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare, seconds
+from benchmarks.processes import SLEEP, program, settle
+from servermgr import CommandManager
+
+#: Seconds that a slow server takes.
+SLOW = 0.3
+
+
+def measure(plan: Plan) -> Iterator[Row]:
+    """Start all, then stop all."""
+    rounds = plan.fewer(4)
+    start = [
+        Contender("servermgr: start(wait=False) each", lambda _: _started(plan.servers)[0], "ours"),
+        Contender("Popen() each", lambda _: _bare(plan.servers)[0], "reference"),
+    ]
+    yield compare(f"start {plan.servers} servers", start, rounds=rounds, goals=[Goal("times", 2.0)])
+    yield _compare_stop(f"stop {plan.servers} servers that exit at once", plan.servers, SLEEP, rounds)
+    slow = program("slow_exit", SLOW)
+    yield _compare_stop(f"stop {plan.servers} servers that take {SLOW:g} s to exit", plan.servers, slow, rounds)
+
+
+def _compare_stop(case: str, count: int, command: list[str], rounds: int) -> Row:
+    contenders = [
+        Contender("servermgr: stop(wait=False) each, then stop()", lambda _: _started(count, command)[1], "ours"),
+        Contender("servermgr: stop() of one server", lambda _: _started(1, command)[1], "reference"),
+        Contender("Popen: terminate() each, then wait()", lambda _: _bare(count, command)[1]),
+    ]
+    return compare(case, contenders, rounds=rounds, goals=[Goal("times", 1.5)])
+
+
+def _started(count: int, command: list[str] = SLEEP) -> tuple[float, float]:
+    """Seconds for the start of all and for the stop of all."""
+    managers = [CommandManager(command) for _ in range(count)]
+    with contextlib.ExitStack() as stack:
+        for manager in managers:
+            stack.callback(manager.stop)
+        start = seconds(lambda: _start(managers))
+        for manager in managers:
+            settle(manager.process.pid)
+        return start, seconds(lambda: _stop(managers))
+
+
+def _start(managers: list[CommandManager]) -> None:
+    for manager in managers:
+        manager.start(wait=False)
+
+
+def _stop(managers: list[CommandManager]) -> None:
+    for manager in managers:
+        manager.stop(wait=False)
+    for manager in managers:
+        manager.stop()
+
+
+def _bare(count: int, command: list[str] = SLEEP) -> tuple[float, float]:
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        start = seconds(lambda: _start_bare(count, command, processes))
+        for process in processes:
+            settle(process.pid)
+        return start, seconds(lambda: _stop_bare(processes))
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _start_bare(count: int, command: list[str], processes: list[subprocess.Popen[bytes]]) -> None:
+    for _ in range(count):
+        processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL))
+
+
+def _stop_bare(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.wait()
+
+
+MEASUREMENT = Measurement(
+    "many",
+    "Many servers of one owner",
+    "One after another, from one thread. All are asked to stop before the first one is waited for.",
+    measure,
+)
