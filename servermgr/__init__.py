@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from servermgr.base import Manager, ManagerInterface, StopOutcome, WorkerError, address_free_check, address_in_use
     from servermgr.command import CommandManager
+    from servermgr.stack import Stack
     from servermgr.sweeping import recorded, stop, sweep
     from servermgr.tree import format_tree
 
@@ -24,6 +25,7 @@ _HOMES = {
     "CommandManager": "servermgr.command",
     "Manager": "servermgr.base",
     "ManagerInterface": "servermgr.base",
+    "Stack": "servermgr.stack",
     "StopOutcome": "servermgr.base",
     "WorkerError": "servermgr.base",
     "address_free_check": "servermgr.base",
@@ -37,6 +39,7 @@ __all__ = [
     "CommandManager",
     "Manager",
     "ManagerInterface",
+    "Stack",
     "StopOutcome",
     "WorkerError",
     "address_free_check",

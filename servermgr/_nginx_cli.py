@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
 import tempfile
 from typing import TYPE_CHECKING
 
 from servermgr._nginx_quoting import ConfigurationError
+from servermgr._server_cli import EXIT_STATUSES, failed, serve
 from servermgr.errors import WorkerError
 from servermgr.nginx import Manager
 
@@ -25,11 +25,6 @@ example:
   serves the files of ./build/html below http://127.0.0.1:8080/docs/, forwards everything else to port 8000,
   and answers /old/17 with a redirect to /items/17. The longest matching PREFIX wins. --config shows what
   nginx is told.
-
-exit status:
-  0  stopped by Ctrl-C or SIGTERM, and nothing is left running
-  1  nginx could not be started, or ended by itself
-  2  the arguments cannot be used
 """
 
 
@@ -50,33 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             if options.config:
                 sys.stdout.buffer.write(manager.configuration())
                 return 0
-            return _run(manager)
+            return serve(manager, lambda: f"nginx serves {manager.url}")
     except ConfigurationError as error:
         # With a status it is nginx that has refused; else the arguments are to blame.
         if error.status is None:
             parser.error(str(error))
-        return _failed(str(error))
+        return failed(error)
     except WorkerError as error:
-        return _failed(str(error))
-
-
-def _failed(text: str) -> int:
-    sys.stderr.write(f"error: {text}\n")
-    return 1
-
-
-def _run(manager: Manager) -> int:
-    # As Ctrl-C, so that whoever stops this program stops nginx in the same, tidy way.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        manager.start()
-        sys.stdout.write(f"nginx serves {manager.url} (Ctrl-C stops it)\n")
-        sys.stdout.flush()
-        manager.wait()
-    except KeyboardInterrupt:
-        manager.stop()  # has nothing left to do, unless the interrupt came between two lines above
-        return 0
-    return _failed(f"nginx ended by itself; see {manager.log_path}")
+        return failed(error)
 
 
 @contextlib.contextmanager
@@ -116,12 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m servermgr.nginx",
         description="Run an nginx of your own until Ctrl-C, and leave nothing of it behind.",
-        epilog=EXAMPLE,
+        epilog=EXAMPLE + EXIT_STATUSES.format(server="nginx"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="interface to listen on; '' is every one (default: %(default)s)")
-    add("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    add("--port", type=int, default=8080, help="port to listen on; 0 is a free one (default: %(default)s)")
     add("--datadir", metavar="DIR", help="logs and configuration go here (default: a temporary directory)")
     add("--root", metavar="DIR", default="", help="files for what no mapping matches, without listings")
     for option, target, text in (

@@ -68,7 +68,7 @@ class Configuration:
 
     Attributes:
         host: The interface to listen on; `""` is every one, by IPv4 and, with `ipv6`, by IPv6.
-        port: The port, from 1 to 65535.
+        port: The port, from 1 to 65535; 0 while it is not known, and then nothing can be rendered.
         health_path: A path that nobody else uses, for the owner's own health check.
         http_root: A directory for URLs that no mapping matches; `""`: those are not found.
         foreground: Whether nginx stays the process that was started.
@@ -87,7 +87,7 @@ class Configuration:
     mappings: list[Mapping] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        check_port(self.port)
+        check_port(self.port, least=0)
         check_host(self.host)
         if os.fspath(self.http_root):
             quote_path(self.http_root)
@@ -100,6 +100,7 @@ class Configuration:
 
     def render(self) -> bytes:
         """The configuration file, for nginx started with `-p base_dir`."""
+        check_port(self.port)
         lines = [*self._main(), *block("events", ["worker_connections 512;"]), *block("http", self._http())]
         return "\n".join([*lines, ""]).encode("utf-8", "surrogateescape")
 

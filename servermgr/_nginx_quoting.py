@@ -76,10 +76,10 @@ def check_prefix(url_prefix: str) -> None:
         )
 
 
-def check_port(port: int) -> int:
-    """The port as a number from 1 to 65535. Port 0 is refused: nginx cannot say which one it got."""
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-        raise ConfigurationError(f"{port!r} is no port from 1 to 65535")
+def check_port(port: int, *, least: int = 1) -> int:
+    """The port as a number up to 65535. nginx must not see a port 0: it cannot say which one it got."""
+    if isinstance(port, bool) or not isinstance(port, int) or not least <= port < 65536:
+        raise ConfigurationError(f"{port!r} is no port from {least} to 65535")
     return port
 
 

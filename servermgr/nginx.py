@@ -23,6 +23,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import servermgr.base
+from servermgr import ports
 from servermgr._nginx_base_dir import effective_user, prepare, write_config
 from servermgr._nginx_config import ERROR_LOG, PIDFILE, Configuration
 from servermgr._nginx_mappings import FastCgi, Filesystem, Http, Redirect
@@ -30,6 +31,7 @@ from servermgr._nginx_quoting import ConfigurationError, authority
 from servermgr.errors import LaunchError, WorkerError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from servermgr._nginx_mappings import Mapping
@@ -61,7 +63,7 @@ class Manager(servermgr.base.Manager):
     Args:
         host: The interface to listen on, an address or a name; `""` is every one (`0.0.0.0`: every one by
             IPv4, `::`: by IPv6).
-        port: The port, from 1 to 65535.
+        port: The port; 0 for a free one, drawn anew at each start (see `servermgr.ports`).
         base_dir: Directory for logs, configuration and temporary files. Made if it is missing, its parents
             are not.
         http_root: Directory for what no mapping matches, without listings; `""`: that is not found.
@@ -91,9 +93,11 @@ class Manager(servermgr.base.Manager):
         grace_period: float = 10.0,
         **kwargs: Any,
     ) -> None:
-        if not args:
-            kwargs.setdefault("name", f"nginx {host or '*'}:{port}")
+        self._is_named = bool(args) or "name" in kwargs
+        if not self._is_named:
+            kwargs["name"] = f"nginx {host or '*'}:{port}"
         super().__init__(*args, **kwargs)
+        self._wanted_port = port
         if not os.fspath(base_dir):
             raise ConfigurationError("base_dir is empty")
         self.base_dir = os.path.abspath(os.fsdecode(base_dir))
@@ -156,8 +160,13 @@ class Manager(servermgr.base.Manager):
     # --- the server ---------------------------------------------------------------------------------------------
 
     @property
+    def port(self) -> int:
+        """Where it listens; with `port=0` known once it was started, 0 before."""
+        return self._configuration.port
+
+    @property
     def url(self) -> str:
-        """Where the server is reached from this machine."""
+        """Where the server is reached from this machine, once `port` is known."""
         return f"http://{authority(*self._reached_at())}/"
 
     def configuration(self) -> bytes:
@@ -181,23 +190,26 @@ class Manager(servermgr.base.Manager):
         """
         if self.process is not None:  # before its files are written again
             raise WorkerError(None, "a process is running already: stop it first", name=self.name)
-        try:
-            argv = self._prepare()
-        except WorkerError as error:
-            error.name = self.name
-            raise
+        with self._named(), ports.drawn(self._configuration.host, self._wanted_port) as lease:
+            self._configuration.port = lease.port
+            if not self._is_named:
+                self.name = f"nginx {self._configuration.host or '*'}:{lease.port}"
+            self._launch(lease.removes)
+        if wait:
+            self.ready_wait(timeout)
+
+    def _launch(self, removes: Sequence[str]) -> None:
         configuration = self._configuration
         self.spawn(
-            argv,
+            self._checked_command(),
             env=_environment(),
             pidfile=None if configuration.foreground else os.path.join(self.base_dir, PIDFILE),
             stop_signal=signal.SIGTERM,
             grace_period=self.grace_period,
             output=os.path.join(self.base_dir, ERROR_LOG),  # so that an error shows the log's last lines too
             address=(configuration.host, configuration.port),
+            removes=removes,
         )
-        if wait:
-            self.ready_wait(timeout)
 
     def health(self) -> None:
         """Ask for the status page, at a path that only this manager's nginx has."""
@@ -232,7 +244,7 @@ class Manager(servermgr.base.Manager):
             raise ConfigurationError(f"only root can start nginx's workers as another user ({self.user!r})")
         return None
 
-    def _prepare(self) -> list[str]:
+    def _checked_command(self) -> list[str]:
         """The command, with everything it needs in place and checked."""
         program = _find(self.binary)
         prepare(self.base_dir)

@@ -98,8 +98,12 @@ class Pinned:
         if held is not None:
             held.signal(number)
 
-    def kill_groups(self) -> None:
+    def kill_groups(self) -> bool:
         """Nothing: a group may hold others by now; each is killed by identity."""
+        return False
+
+    def slain(self) -> dict[int, str]:
+        return {}
 
     def reap(self) -> int:
         return 0

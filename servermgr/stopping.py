@@ -31,8 +31,11 @@ if TYPE_CHECKING:
         def signal(self, pid: int, number: int) -> None:
             """Signal a member by proven identity; one that is gone is no error. Raises PermissionError."""
 
-        def kill_groups(self) -> None:
-            """Kill what can be killed in one stroke, before the rest is killed one by one."""
+        def kill_groups(self) -> bool:
+            """Kill what can be killed in one stroke; returns whether `slain` will tell who died of it."""
+
+        def slain(self) -> dict[int, str]:
+            """Who has died of SIGKILL since `kill_groups`, as far as `reap` has met them, by pid."""
 
         def reap(self) -> int:
             """Collect the dead; returns how many."""
@@ -51,6 +54,10 @@ KILL_PATIENCE = 5.0
 #: Most processes whose names are looked up for the report, so that a report never outweighs the work.
 MOST_NAMED = 256
 _SHORTEST, _LONGEST = 0.0005, 0.05
+#: Seconds from the killing of groups to the first round of listing and killing one by one.
+_FIRST_ROUND = 0.001
+#: The next round comes no earlier than this many times what the last one took, however many die meanwhile.
+_ROUND_SHARE = 2.0
 
 
 class Stopping:
@@ -72,6 +79,7 @@ class Stopping:
         self._killed: dict[int, str] = {}
         self._refused: set[int] = set()
         self._killing_since: float | None = None
+        self._round_at = 0.0
         self._pause = _SHORTEST
         self.survivors: list[tuple[int, str, str]] = []
         self.finished = False
@@ -86,14 +94,14 @@ class Stopping:
     @property
     def polite(self) -> list[tuple[int, str]]:
         """Who was asked and went without being killed."""
-        stayed = {pid for pid, _, _ in self.survivors}
-        return [item for item in self._asked.items() if item[0] not in self._killed and item[0] not in stayed]
+        others = {pid for pid, _, _ in self.survivors} | {pid for pid, _ in self.killed}
+        return [item for item in self._asked.items() if item[0] not in others]
 
     @property
     def killed(self) -> list[tuple[int, str]]:
         """Who was killed and is gone."""
         stayed = {pid for pid, _, _ in self.survivors}
-        return [item for item in self._killed.items() if item[0] not in stayed]
+        return [item for item in (self._members.slain() | self._killed).items() if item[0] not in stayed]
 
     def report(self) -> dict[str, object]:
         """The outcome, as the guardian tells it."""
@@ -153,9 +161,10 @@ class Stopping:
         if self._killing_since is None:
             self._killing_since = now
             self._pause = _SHORTEST
-            self._note_killed(self._members.listing())
-            self._members.kill_groups()
-            self._members.reap()
+            if self._members.kill_groups():
+                self._round_at = now + _FIRST_ROUND
+        if now < self._round_at:  # woken by one of the dying: they are met by `reap`, another round would be early
+            return self._round_at - now
         progress = self._kill_round() + self._members.reap()
         if self._members.empty():
             self.finished = True
@@ -165,7 +174,10 @@ class Stopping:
             return None
         if progress:
             self._pause = _SHORTEST
-        return self._next_pause()
+        pause = self._next_pause()
+        after = time.monotonic()
+        self._round_at = after + min(pause, (after - now) * _ROUND_SHARE)
+        return pause
 
     def _kill_round(self) -> int:
         """Kill whoever one reading shows; returns how many were new."""

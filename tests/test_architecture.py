@@ -24,13 +24,14 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "servermgr"
 
 #: The servers: one module each, with a class Manager.
-SERVERS = {"django_app", "haproxy", "memcached", "nginx", "postgres", "pyro_ns", "pyro_service", "redis"}
+SERVERS = {"django_app", "haproxy", "memcached", "nginx", "postgres", "pyro_ns", "pyro_service", "redis", "web_app"}
 
 #: Rooms from the top down. A new module gets its place here, `_x_y` lives in the room of `x`. Imports run downward, or
 #: to a neighbour of the same floor as long as no circle comes of it.
 FLOORS = (
     {"servermgr", "__main__", "cli", "pytest_plugin"},
-    {"command", *SERVERS},
+    {"command", "stack", *SERVERS},
+    {"_server_cli", "accounts", "pyro", "python", "web"},  # what several servers share: `_web_…`, `_python_…`
     {"base", "holding", "interface"},
     {
         "adopted",
@@ -41,11 +42,12 @@ FLOORS = (
         "nursery",
         "output",
         "pidfile",
+        "ports",
         "probe_forms",
         "probes",
         "process",
     }
-    | {"leftovers", "pinned", "readiness", "stopping", "sweeping", "tree"},
+    | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "tree"},
     {"addresses", "_holders", "_trying", "identity", "platform"},
     {"deadline"},
     {"errors"},
@@ -119,7 +121,7 @@ def room_of(name: str) -> str:
     first = [*name.split("."), "servermgr"][1]
     if first[0].isupper():
         return "servermgr"
-    return next((room for room in ROOMS if first.startswith(f"_{room}_")), first)
+    return max((room for room in ROOMS if first.startswith(f"_{room}_")), key=len, default=first)
 
 
 def floor_of(room: str) -> int | None:

@@ -691,7 +691,7 @@ def test_the_program_prints_its_configuration_and_starts_nothing(tmp_path: Path)
         (["--fsmap", "x"], 2, "PREFIX=TARGET"),
         (["--fsmap", "x=/y"], 2, "does not start with '/'"),
         (["--fsmap", "/x=/y", "--http", "/x=127.0.0.1:1"], 2, "already"),
-        (["--port", "0"], 2, "no port"),
+        (["--port", "65536"], 2, "no port"),
         (["--binary", "no-such-nginx"], 1, "install nginx"),
         (["--redirect", "/x", "(", "/y"], 1, "[emerg]"),
     ],

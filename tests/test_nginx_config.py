@@ -206,10 +206,18 @@ def test_a_host_is_an_address_or_a_name(host: str) -> None:
         Configuration(host, PORT, HEALTH)
 
 
-@pytest.mark.parametrize("port", [0, -1, 65536, "80", None, True, 8.0])
+@pytest.mark.parametrize("port", [-1, 65536, "80", None, True, 8.0])
 def test_a_port_is_a_number_that_can_be_asked_for(port: object) -> None:
     with pytest.raises(ConfigurationError, match="port"):
         Configuration("127.0.0.1", port, HEALTH)  # type: ignore[arg-type]
+
+
+def test_a_port_that_is_not_drawn_yet_is_never_shown_to_nginx() -> None:
+    configuration = Configuration("127.0.0.1", 0, HEALTH)
+    with pytest.raises(ConfigurationError, match="0 is no port from 1 to 65535"):
+        configuration.render()
+    configuration.port = PORT
+    assert f"127.0.0.1:{PORT}".encode() in configuration.render()
 
 
 @pytest.mark.parametrize(

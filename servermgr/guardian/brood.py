@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from servermgr import platform
+from servermgr.stopping import MOST_NAMED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,9 +31,12 @@ class Brood:
         self._self = os.getpid()
         self._parents: dict[int, int] = {}
         self._childless = False
+        self._listed = False
+        self._slain: dict[int, str] | None = None
 
     def listing(self) -> Iterable[int]:
         self._parents = platform.descendants(self._self)
+        self._listed = True
         return list(self._parents)
 
     def name_of(self, pid: int) -> str | None:
@@ -56,6 +60,9 @@ class Brood:
         return stat is not None and stat.ppid == self._self
 
     def signal(self, pid: int, number: int) -> None:
+        if self._listed and self._parents.get(pid) == self._self:
+            self._signal_child(pid, number)  # listed as our child, and nobody was reaped since
+            return
         stat = platform.read_stat(pid)
         if stat is not None and stat.ppid == self._self:
             self._signal_child(pid, number)
@@ -92,12 +99,19 @@ class Brood:
         except ProcessLookupError:
             return -1
 
-    def kill_groups(self) -> None:
+    def kill_groups(self) -> bool:
         # One system call for a whole group, where its leader is our direct child: his number, and so the
         # group's, is taken until we reap him, and nobody from outside his session can be in it.
-        for pid, parent in self._parents.items():
-            if parent == self._self:
-                self._kill_group(pid)
+        self._slain = {}
+        for pid in self._children():
+            self._kill_group(pid)
+        return True
+
+    def _children(self) -> Iterable[int]:
+        return platform.children(self._self)
+
+    def slain(self) -> dict[int, str]:
+        return self._slain or {}
 
     def _kill_group(self, pid: int) -> None:
         try:
@@ -110,7 +124,7 @@ class Brood:
         count = 0
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = self._reap_one()
             except ChildProcessError:
                 self._childless = True
                 return count
@@ -118,7 +132,20 @@ class Brood:
                 self._childless = False
                 return count
             count += 1
+            self._listed = False  # from here on a number of the last listing may mean another process
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
+
+    def _reap_one(self) -> tuple[int, int]:
+        if self._slain is None or len(self._slain) >= MOST_NAMED:
+            return os.waitpid(-1, os.WNOHANG)
+        # While killing, look before reaping: the name of the dead goes with the reaping.
+        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if dead is None:
+            return 0, 0
+        if dead.si_code in (os.CLD_KILLED, os.CLD_DUMPED) and dead.si_status == platform.SIGKILL:
+            stat = platform.read_stat(dead.si_pid)
+            self._slain[dead.si_pid] = "" if stat is None else stat.name
+        return os.waitpid(dead.si_pid, 0)
 
     def empty(self) -> bool:
         # waitpid's ECHILD is the proof; no listing is.

@@ -15,7 +15,7 @@ from servermgr.stopping import Stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container
+    from collections.abc import Callable, Container, Iterable
 
 
 #: What a stand-in must know of a tree to end it.
@@ -55,7 +55,16 @@ class Orphans(Brood):
         return parent == self._self or parent in self._parents or parent in self.listing()
 
     def reap(self) -> int:
+        self._listed = False
         return self._reap_all()
+
+    def kill_groups(self) -> bool:
+        super().kill_groups()
+        return False  # the nursery reaps, and does not take down names
+
+    def _children(self) -> Iterable[int]:
+        self.listing()
+        return [pid for pid, parent in self._parents.items() if parent == self._self]
 
     def empty(self) -> bool:
         # Guardians are children, too, so waitpid cannot say "none left"; and one reading can miss the living

@@ -85,10 +85,21 @@ def _threads(pid: int) -> list[str]:
 
 def _children_by_thread(pid: int) -> list[int]:
     """Children of every thread: those of a thread are listed under that thread alone."""
+    try:
+        threads = os.stat(f"/proc/{pid}/task").st_nlink - 2  # a directory for each, and `.` and `..`
+    except OSError:
+        return []
+    if threads == 1:
+        return list(map(int, _read(f"/proc/{pid}/task/{pid}/children").split()))
     found: list[int] = []
     for thread in _threads(pid):
         found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
     return found
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process at this moment; see `descendants` on how far to trust one reading."""
+    return list(_children_lookup()(pid))
 
 
 def _children_lookup() -> Callable[[int], Iterable[int]]:

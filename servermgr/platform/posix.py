@@ -137,3 +137,8 @@ def environment_holds(pid: int, entry: bytes) -> bool:
 def process_serial(pid: int) -> int:
     """There are none: 0."""
     return 0
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process at this moment."""
+    return [child for child, parent in descendants(pid).items() if parent == pid]

@@ -114,3 +114,8 @@ def wait_readable(fds: list[int], timeout: float | None) -> bool:
     """Descriptors cannot be waited for here: a short sleep, and the caller looks for himself."""
     sleep(0.01 if timeout is None else min(timeout, 0.01))
     return bool(fds)
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process at this moment."""
+    return [child for child, parent in descendants(pid).items() if parent == pid]
