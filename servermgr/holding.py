@@ -95,7 +95,7 @@ class Holding:
             self._settle()
             warm_up()
             sweep_once()
-            if address is not None:
+            if address is not None and not options["sockets"]:  # else it is our own socket that listens there
                 address_free_check(*address)
             output = Output(target, name=name)
             try:

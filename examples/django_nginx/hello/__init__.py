@@ -1,0 +1,1 @@
+"""The Django project of this example: one page, and one address to ask whether it is well."""
