@@ -10,12 +10,26 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import address, crash, environment, guardian, imports, kill, many, readiness, report, start, stop, tree
+from benchmarks import (
+    address,
+    crash,
+    environment,
+    guardian,
+    imports,
+    kill,
+    many,
+    readiness,
+    report,
+    servers,
+    start,
+    stop,
+    tree,
+)
 from benchmarks.harness import FULL, LARGE, QUICK, Measurement, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
     found.MEASUREMENT.name: found.MEASUREMENT
-    for found in (stop, readiness, start, kill, tree, address, crash, imports, guardian, many)
+    for found in (stop, readiness, start, servers, kill, tree, address, crash, imports, guardian, many)
 }
 
 DESCRIPTION = """\

@@ -6,19 +6,18 @@ import importlib
 from typing import TYPE_CHECKING
 
 from servermgr._python_program import not_installed
-from servermgr.addresses import endpoint
+from servermgr.addresses import endpoint, reached_at
 from servermgr.errors import WorkerError
 
 if TYPE_CHECKING:
     from typing import Any
 
 CHILD = "_pyro_child.py"
-_REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
 
 
 def names_uri(host: str, port: int) -> str:
     """The address of the name server at `host:port`."""
-    return f"PYRO:Pyro.NameServer@{endpoint(_REACHED_AT.get(host, host), port)}"
+    return f"PYRO:Pyro.NameServer@{endpoint(reached_at(host), port)}"
 
 
 def proxy(uri: str, limit: float) -> Any:

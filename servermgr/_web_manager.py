@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from servermgr import _web_health, _web_socket, base
 from servermgr._python_program import Interpreter, not_installed
-from servermgr.addresses import endpoint
+from servermgr.addresses import endpoint, reached_at
 from servermgr.errors import WorkerError
 from servermgr.readiness import ATTEMPT_LIMIT
 from servermgr.tree import CRASH_GRACE, GRACE_PERIOD
@@ -115,7 +115,7 @@ class WebManager(base.Manager):
         return f"http://{endpoint(*self._address())}/"
 
     def _address(self) -> tuple[str, int]:
-        return _web_socket.reached_at(self.host), self.port
+        return reached_at(self.host), self.port
 
     def start(self, wait: bool = True, timeout: float | None = 10.0) -> None:
         """Start the server.

@@ -12,7 +12,6 @@ from servermgr.errors import AddressInUseError, LaunchError
 _BACKLOG = 512
 #: How often the system may give a port that somebody else has just begun to listen on.
 _MOST_DRAWS = 10
-_REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,8 +52,3 @@ def _bound(host: str, port: int) -> socket.socket:
     # answer in two packets, of which the second waits 40 ms for the first to be acknowledged.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
-
-
-def reached_at(host: str) -> str:
-    """Where a server that listens on `host` is reached from this machine."""
-    return _REACHED_AT.get(host, host)

@@ -55,6 +55,7 @@ __all__ = [
     "endpoint",
     "holders",
     "listening_inodes",
+    "reached_at",
     "resolve",
 ]
 
@@ -189,3 +190,8 @@ def _occupies(listener: Listener, address: Address, port: int) -> bool:
     if listener.v6only is None:  # the listing does not say whether it takes IPv4
         return by_trying([address], port)
     return not listener.v6only
+
+
+def reached_at(host: str) -> str:
+    """Where a server that listens on `host` is reached from this machine: a wildcard's answer is loopback's."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  # compared, not bound

@@ -28,6 +28,7 @@ from servermgr._nginx_base_dir import effective_user, prepare, write_config
 from servermgr._nginx_config import ERROR_LOG, PIDFILE, Configuration
 from servermgr._nginx_mappings import FastCgi, Filesystem, Http, Redirect
 from servermgr._nginx_quoting import ConfigurationError, authority
+from servermgr.addresses import reached_at
 from servermgr.errors import LaunchError, WorkerError
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin")
 #: Seconds for one health check, and for `nginx -t` (which looks up the host names of destinations).
 HEALTH_TIMEOUT = 2.0
 CHECK_TIMEOUT = 20.0
-
-_REACHED_AT = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
 
 
 class Manager(servermgr.base.Manager):
@@ -232,7 +231,7 @@ class Manager(servermgr.base.Manager):
 
     def _reached_at(self) -> tuple[str, int]:
         host = self._configuration.host
-        return _REACHED_AT.get(host, host), self._configuration.port
+        return reached_at(host), self._configuration.port
 
     def _account(self) -> tuple[str, str] | None:
         if effective_user() == 0:

@@ -13,7 +13,9 @@ import tempfile
 import threading
 from typing import TYPE_CHECKING
 
+from servermgr import platform
 from servermgr.errors import LaunchError
+from servermgr.identity import Identity
 
 if TYPE_CHECKING:
     from typing import IO, TypeAlias
@@ -86,7 +88,9 @@ class Output:
     def _open_private(self, name: str) -> int:
         # mkstemp: an unpredictable name, mode 0600, never through a link somebody has planted.
         plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[:40]
-        fd, path = tempfile.mkstemp(prefix=f"servermgr-{plain}-", suffix=".log")
+        # Whose it is stands in the name: an owner that is killed before its guardian has a record leaves a log that
+        # no record names.
+        fd, path = tempfile.mkstemp(prefix=f"servermgr-{plain}-{owner_stamp()}-", suffix=".log")
         os.close(fd)
         self.removes = True
         try:
@@ -152,6 +156,13 @@ class Output:
                 os.unlink(self.path)
             except FileNotFoundError:
                 pass  # the guardian has done it
+
+
+def owner_stamp() -> str:
+    """This process by numbers, for the name of a file: `namespace.pid.start`."""
+    me = Identity.of(os.getpid()) or Identity(os.getpid(), 0)
+    namespace = "".join(letter for letter in platform.pid_namespace() if letter.isdigit())
+    return f"{namespace or 0}.{me.pid}.{me.start}"
 
 
 def _is_fifo(path: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, urlsplit
 
 from servermgr import platform
+from servermgr.addresses import reached_at
 from servermgr.errors import LaunchError, WorkerError
 from servermgr.launching import launch
 from servermgr.output import Output
@@ -52,7 +53,7 @@ class TcpProbe:
         return self._ask
 
     def _ask(self, limit: float) -> None:
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "localhost"}.get(self.address[0], self.address[0])  # noqa: S104
+        host = reached_at(self.address[0])
         with socket.create_connection((host, self.address[1]), timeout=max(limit, 0.01)) as connection:
             if connection.getsockname() == connection.getpeername():
                 # On a free port of the ephemeral range a connection can meet itself (TCP simultaneous open).

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from servermgr import _ports_claims, ledger, platform
 from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
-from servermgr.identity import is_of_earlier_boot, realm
+from servermgr.identity import Identity, is_of_earlier_boot, realm
 from servermgr.leftovers import Leftovers
+from servermgr.output import owner_stamp
 from servermgr.pidfile import Pidfile
 from servermgr.pinned import LONGEST_WAIT, end, pin
 from servermgr.stopping import KILL_PATIENCE
@@ -245,7 +246,30 @@ def _tidy(here: str) -> None:
             _remove(record)
         elif record is None and _is_abandoned(path):
             _unlink(path)
+    _tidy_logs()
     _ports_claims.tidy()
+
+
+def _tidy_logs() -> None:
+    """Remove logs whose owner died before a guardian had written the record that would name them."""
+    named = {record.log for _, record in ledger.entries() if record is not None}
+    namespace, _, _ = owner_stamp().partition(".")
+    folder = tempfile.gettempdir()
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for path in (os.path.join(folder, name) for name in names if _is_of_dead_owner(name, namespace)):
+        if path not in named and _is_run_log(path):
+            _unlink(path)
+
+
+def _is_of_dead_owner(name: str, namespace: str) -> bool:
+    numbers = name.rpartition("-")[0].rpartition("-")[2].split(".")
+    if not name.startswith("servermgr-") or len(numbers) != 3 or not "".join(numbers).isdecimal():
+        return False
+    where, pid, start = numbers
+    return where == namespace and not Identity(int(pid or 0), int(start or 0)).is_alive()
 
 
 def _is_abandoned(path: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,8 @@ def row_of(*medians: float, unit: str = "ms") -> Row:
 def test_a_measurement_yields_rows_with_ours_beside_a_reference(name: str) -> None:
     """Each row has samples of every contender, no two rows are the same case, and nothing is left running."""
     rows = list(MEASUREMENTS[name].measure(TINY))
+    if name == "servers" and not rows and os.environ.get("CI", "").lower() not in ("true", "1"):
+        pytest.skip("neither PostgreSQL nor Redis is installed (scripts/test installs them, as root on Debian)")
     assert rows
     assert len({row.case for row in rows}) == len(rows)
     for row in rows:

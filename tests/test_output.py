@@ -49,7 +49,7 @@ def test_the_private_file_is_nobody_elses_business() -> None:
         assert stat.S_IMODE(found.st_mode) == 0o600
         assert (found.st_uid, found.st_nlink) == (os.geteuid(), 1)
         assert path.parent == Path(tempfile.gettempdir())
-        assert re.fullmatch(r"servermgr-stand-in-[a-z0-9_]{8,}\.log", path.name)
+        assert re.fullmatch(r"servermgr-stand-in-\d+\.\d+\.\d+-[a-z0-9_]{8,}\.log", path.name)
 
 
 def test_the_private_file_is_another_one_each_time() -> None:

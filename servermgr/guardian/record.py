@@ -88,9 +88,16 @@ def _read(path: bytes) -> bytes:
 
 
 def unlink(path: bytes) -> None:
-    """Remove a file, if there is a path and something at it."""
+    """Remove a file or an empty directory, if there is a path and something at it."""
     try:
         if path:
-            os.unlink(path)
+            _remove(path)
     except OSError:
         pass  # gone, or not to be removed by this user: either way nothing more can be done here
+
+
+def _remove(path: bytes) -> None:
+    try:
+        os.unlink(path)
+    except (IsADirectoryError, PermissionError):  # POSIX allows EPERM for a directory
+        os.rmdir(path)

@@ -261,7 +261,11 @@ def environment_holds(pid: int, entry: bytes) -> bool:
 
     False where this user may not look, and where the process has overwritten its environment (nginx, redis).
     """
-    return entry in _read(f"/proc/{pid}/environ").split(b"\0")
+    environ = _read(f"/proc/{pid}/environ")
+    if environ:
+        return entry in environ.split(b"\0")
+    # Where the main thread has left, the environment is to be had from the others alone.
+    return any(entry in _read(f"/proc/{pid}/task/{thread}/environ").split(b"\0") for thread in _threads(pid))
 
 
 def process_serial(pid: int) -> int:

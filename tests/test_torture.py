@@ -1,0 +1,61 @@
+"""The fault campaign in short: `scripts/torture` runs the long form of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_ins import ROOT
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the zoo is made of Linux's means of escape")
+
+#: Trials, and the seconds after which no new batch of them begins.
+TRIALS, SECONDS = 48, 20
+SEED = 7
+
+
+def campaign(folder: Path, *more: object) -> tuple[int, dict[str, Any]]:
+    """Exit status and document of a campaign; what it says goes on to the captured output."""
+    command = [sys.executable, "-m", "benchmarks.torture", "--json", folder / "campaign.json", *more]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, stdin=subprocess.DEVNULL, timeout=100, check=False)
+    return done.returncode, json.loads((folder / "campaign.json").read_text())
+
+
+@pytest.mark.timeout(120)
+def test_nobody_is_left_and_nobody_is_harmed(tmp_path: Path) -> None:
+    """Owner, guardian, nursery, worker or several of them die at a random moment: no process of theirs is left, no
+    record, no file; with only the owner dead, already before any sweep. Bystanders have not had a single signal.
+    """
+    status, told = campaign(tmp_path, "--trees", TRIALS, "--seconds", SECONDS, "--seed", SEED)
+    assert {name: count for name, count in told["counts"].items() if count} == {}
+    assert status == 0
+    assert len(told["trials"]) >= 16
+    assert told["seed"] == SEED
+    assert {"owner", "guardian", "worker", "owner and guardian"} <= {trial["plan"]["who"] for trial in told["trials"]}
+    assert sum(trial["processes"] for trial in told["trials"]) > 50
+    assert told["sweeps"] == -(-len(told["trials"]) // 16)
+
+
+def test_the_campaign_sees_what_is_left(tmp_path: Path) -> None:
+    """The control: the same deaths, with the servers started by a bare Popen. It finds them, says so, and ends them."""
+    status, told = campaign(tmp_path, "--trees", 6, "--seed", SEED, "--plain")
+    assert status == 1
+    assert told["counts"]["survivors without any sweep"] > 0
+    assert told["counts"]["survivors after the sweep"] > 0
+    assert told["counts"]["strays at the end"] == 0
+    assert told["harmed"] == []
+
+
+def test_the_same_seed_draws_the_same_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks._torture_plan import MOMENTS, VICTIMS, Plan
+
+    plans = [Plan.draw(SEED, number) for number in range(200)]
+    assert plans == [Plan.draw(SEED, number) for number in range(200)]
+    assert plans != [Plan.draw(SEED + 1, number) for number in range(200)]
+    assert {plan.who for plan in plans} == set(VICTIMS)
+    assert {plan.moment for plan in plans} == set(MOMENTS)
