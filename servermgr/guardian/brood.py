@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
+#: macOS has none; who was killed is then told by the listings alone.
+_waitid = getattr(os, "waitid", None)
+
+
 class Brood:
     """Everyone below this process.
 
@@ -105,7 +109,7 @@ class Brood:
         self._slain = {}
         for pid in self._children():
             self._kill_group(pid)
-        return True
+        return _waitid is not None
 
     def _children(self) -> Iterable[int]:
         return platform.children(self._self)
@@ -136,10 +140,10 @@ class Brood:
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
     def _reap_one(self) -> tuple[int, int]:
-        if self._slain is None or len(self._slain) >= MOST_NAMED:
+        if self._slain is None or len(self._slain) >= MOST_NAMED or _waitid is None:
             return os.waitpid(-1, os.WNOHANG)
         # While killing, look before reaping: the name of the dead goes with the reaping.
-        dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        dead = _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if dead is None:
             return 0, 0
         if dead.si_code in (os.CLD_KILLED, os.CLD_DUMPED) and dead.si_status == platform.SIGKILL:
