@@ -81,6 +81,8 @@ class GuardedTree:
         if self._outcome is not None and not self._outcome.survivors:
             return
         self._asked = False
+        if self._guardian_pidfd >= 0:  # a guardian that is stopped, with a nursery that is gone, hears nothing
+            platform.signal_pidfd(self._guardian_pidfd, platform.SIGCONT)
         if self._say({"do": "stop", "signal": int(number), "grace": grace}):
             self._wait(lambda: self._asked or self._outcome is not None, KILL_PATIENCE)
 

@@ -48,7 +48,7 @@ class Record(NamedTuple):
         realm: Where the numbers below mean something; see `identity.realm`.
         owner: The process that called `start`.
         guardian: The guardian.
-        worker: The worker, once it was known.
+        worker: The worker, once it was known; the launcher of a daemonizing server until then.
         session: The session that the command was started in: its launcher's pid.
         argv: The command.
         pidfile: Of a daemonizing server, or None.

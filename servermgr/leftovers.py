@@ -17,6 +17,7 @@ import os
 from typing import TYPE_CHECKING
 
 from servermgr import platform
+from servermgr.deadline import Deadline
 from servermgr.pidfile import PidfileError, read_pid
 from servermgr.pinned import Pinned, pin
 from servermgr.tree import MARKER_VARIABLE
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
     from servermgr.identity import Held
     from servermgr.ledger import Record
+
+
+#: Seconds for which nobody of a tree must have been seen. In the middle of an exec a process has no environment to
+#: read, for as long as the exec takes: some milliseconds, on a machine that is busy.
+_SETTLED = 0.05
+#: Looks at whoever is new, before everyone is looked at again and it is said that nobody is there.
+_QUICK_LOOKS = 10
 
 
 class Leftovers(Pinned):
@@ -43,10 +51,26 @@ class Leftovers(Pinned):
         self._record = record
         self._marker = f"{MARKER_VARIABLE}={record.marker}".encode()
         self.evidence: dict[int, str] = {}
+        self._strangers: set[int] = set()
+        self._unseen: Deadline | None = None
 
     def worker(self) -> int | None:
         worker = self._record.worker
         return worker.pid if worker is not None and worker.pid in self._held and worker.is_alive() else None
+
+    def empty(self) -> bool:
+        # A storm (fork and exit, each millisecond) shows itself to whoever looks often, and only at the new.
+        if any(self.listing() for _ in range(_QUICK_LOOKS)):
+            self._unseen = None
+            return False
+        self._strangers.clear()
+        if not super().empty():
+            self._unseen = None if self._held else self._unseen
+            return False
+        if not self.evidence:  # nobody was there from the beginning, so nobody can have started another
+            return True
+        self._unseen = self._unseen or Deadline(_SETTLED)
+        return self._unseen.expired
 
     def find(self) -> Iterable[Held]:
         yield from self._recorded()
@@ -75,8 +99,12 @@ class Leftovers(Pinned):
             yield held
 
     def _marked(self) -> Iterator[Held]:
-        for pid in platform.all_pids():
+        pids = set(platform.all_pids())
+        self._strangers &= pids
+        # The newest first, and nobody twice: of a storm nobody lives until all the others have been read.
+        for pid in sorted(pids - self._strangers, reverse=True):
             if not platform.environment_holds(pid, self._marker):
+                self._strangers.add(pid)
                 continue
             held = self._pin_if(pid, self._is_marked)
             if held is not None:

@@ -98,7 +98,8 @@ def parse_pid(content: bytes) -> int | None:
     first = content.strip().split(b"\n", 1)[0].strip()
     if not first.isdigit() or len(first) > 10:
         return None
-    return int(first) or None
+    number = int(first)
+    return number if 0 < number < 2**31 else None  # what no pid_t can be
 
 
 def _read(path: str) -> Reading:

@@ -30,6 +30,7 @@ class Pinned:
     def __init__(self) -> None:
         self._held: dict[int, Held] = {}
         self._empty_readings = 0
+        self._kills_at_sight = False
 
     def find(self) -> Iterable[Held]:
         """Processes that belong here, each pinned before it was recognized. Known ones may be among them."""
@@ -59,35 +60,43 @@ class Pinned:
         if already is not None:
             already.close()
         self._held[held.pid] = held
-        _spare_descriptors(held)
+        if self._kills_at_sight:  # of a storm nobody lives until the reading is complete
+            self._kill(held)
+
+    def _kill(self, held: Held) -> None:
+        try:
+            held.signal(platform.SIGKILL)
+        except PermissionError:
+            pass  # the round that follows says so
 
     def descendants_of(self, roots: Iterable[int]) -> Iterable[Held]:
         """All that descends from `roots` at this moment, pinned, with the descent read behind the pins."""
+        covered: set[int] = set()
         for root in roots:
-            found = [held for pid in platform.descendants(root) if (held := pin(pid)) is not None]
-            proven = {held.pid for held in found if self._descends(held.pid, root)}
-            # Read last: if the root is itself still, its number meant nobody else while the others were read.
-            its_own = self._is_itself(root)
-            for held in found:
-                if its_own and held.pid in proven:
+            if root not in covered:
+                for held in self._below(root):
+                    covered.add(held.pid)
                     yield held
-                else:
-                    held.close()
+
+    def _below(self, root: int) -> list[Held]:
+        proven: dict[int, Held] = {}
+        for pid in platform.descendants(root):  # parents come before their children
+            held = pin(pid)
+            stat = platform.read_stat(pid)
+            if held is not None and stat is not None and (stat.ppid == root or stat.ppid in proven):
+                proven[pid] = held
+            elif held is not None:
+                held.close()
+        # Read last: if the root is itself still, its number meant nobody else while the others were read.
+        if self._is_itself(root):
+            return list(proven.values())
+        for held in proven.values():
+            held.close()
+        return []
 
     def _is_itself(self, root: int) -> bool:
         held = self._held.get(root)
         return held is None or held.identity.exists()
-
-    def _descends(self, pid: int, root: int) -> bool:
-        """Whether the parents of `pid` lead to `root`; a chain is short, and a reading of it cheap."""
-        for _ in range(4096):
-            stat = platform.read_stat(pid)
-            if stat is None or stat.ppid <= 1:
-                return False
-            if stat.ppid == root:
-                return True
-            pid = stat.ppid
-        return False
 
     def name_of(self, pid: int) -> str | None:
         stat = platform.read_stat(pid)
@@ -99,7 +108,8 @@ class Pinned:
             held.signal(number)
 
     def kill_groups(self) -> bool:
-        """Nothing: a group may hold others by now; each is killed by identity."""
+        """From now on whoever is found is killed at once, each by identity: a group may hold others by now."""
+        self._kills_at_sight = True
         return False
 
     def slain(self) -> dict[int, str]:
@@ -141,11 +151,13 @@ def _spare_descriptors(held: Held) -> None:
 
 
 def pin(pid: int) -> Held | None:
-    """Hold whoever has this pid; None if nobody has."""
+    """Hold whoever has this pid; None if nobody has. Where descriptors run short, by the identity alone."""
     try:
-        return Held(pid)
+        held = Held(pid)
     except (ProcessLookupError, OverflowError):  # a number in a file need not even fit a pid
         return None
+    _spare_descriptors(held)
+    return held
 
 
 def end(members: Pinned, number: int, grace: float) -> StopOutcome:

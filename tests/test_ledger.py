@@ -17,7 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from stand_ins import ROOT, SLEEP, as_nobody, content, run_script, script_output, sh, until
-from wreckage import DAEMON, MARKER, QUICK, fields, gone, is_alive, mode_of, nobody, plant, plant_text, record_of, wreck
+from wreckage import (
+    DAEMON,
+    MARKER,
+    QUICK,
+    fields,
+    gone,
+    is_alive,
+    mode_of,
+    nobody,
+    plant,
+    plant_text,
+    record_of,
+    worker_is_recorded,
+    wreck,
+)
 
 import servermgr
 from servermgr import ledger
@@ -97,11 +111,11 @@ def test_a_record_says_what_is_known_of_the_tree(folder: Path, tmp_path: Path, f
 
 
 def test_the_record_of_a_daemon_learns_who_it_is(folder: Path, tmp_path: Path) -> None:
-    """First it has no worker, then whom the pidfile names."""
+    """Once the pidfile names it."""
     pidfile = tmp_path / "pid"
     with servermgr.CommandManager(sh(DAEMON, pidfile), name="daemon", pidfile=pidfile, output=tmp_path / "log"):
-        worker = until(lambda: record_of("daemon").worker, "the daemon in the record")
-        assert worker == Identity.of(int(content(pidfile)))
+        worker_is_recorded("daemon", int(content(pidfile)))
+        assert record_of("daemon").worker == Identity.of(int(content(pidfile)))
         assert record_of("daemon").pidfile == str(pidfile)
         assert (record_of("daemon").log, record_of("daemon").removes_log) == (str(tmp_path / "log"), False)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
@@ -33,6 +32,7 @@ from wreckage import (
     record_of,
     roles,
     state_of,
+    worker_is_recorded,
     wreck,
 )
 
@@ -123,7 +123,7 @@ def test_the_daemon_of_a_pidfile(tmp_path: Path) -> None:
     pidfile = tmp_path / "pid"
     with wreck(sh(DAEMON, pidfile), pidfile=str(pidfile)) as doomed:
         pid = roles(tmp_path, "pid")["pid"]
-        until(lambda: record_of("wreck").worker, "the daemon in the record")
+        worker_is_recorded("wreck", pid)
         doomed.wreck()
         (swept,) = servermgr.sweep()
     assert told(swept) == {pid: ("identity", "went")}
@@ -198,27 +198,46 @@ print(swept.verdict)
 """
 
 
-def test_a_sweep_with_few_descriptors(tmp_path: Path) -> None:
+@pytest.mark.parametrize("found_by", ["marker", "descent"])
+def test_a_sweep_with_few_descriptors(found_by: str, tmp_path: Path) -> None:
     """A tree of more processes than descriptors may be open is swept all the same."""
-    script = """for i in $(seq 100); do sleep 60 & done; echo up >"$1/up"; wait"""
-    with wreck(sh(script, tmp_path)) as doomed:
+    script = """for i in $(seq 100); do sleep 60 & echo $! >>"$1/pids"; done; echo up >"$1/up"; wait"""
+    program = sh(script, tmp_path)
+    with wreck(program if found_by == "marker" else ["env", "-i", *program]) as doomed:
         content(tmp_path / "up")
+        pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
         doomed.wreck()
-        marker = f"SERVERMGR_TREE={record_of('wreck').marker}"
-        assert len(carriers(marker)) == 101
+        assert len([pid for pid in pids if is_alive(pid)]) == 100
         assert script_output(SWEEPING_POORLY) == "swept\n"
-        assert carriers(marker) == []
+        assert [pid for pid in pids if is_alive(pid)] == []
         assert servermgr.recorded() == []
 
 
-def carriers(entry: str) -> list[int]:
-    """Living processes with exactly this entry in their environment, found without the library."""
-    found = []
-    for name in os.listdir("/proc"):
-        with contextlib.suppress(OSError):
-            if name.isdigit() and entry.encode() in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                found.append(int(name))
-    return found
+LOOKING_BLINDLY = """
+import os, resource
+from servermgr.pinned import Pinned
+
+class Nobody(Pinned):
+    def find(self):
+        return ()
+
+nobody = Nobody()
+resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+taken = []
+try:
+    while True:
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+blind = [nobody.empty() for _ in range(5)]
+os.close(taken.pop())
+print(blind, [nobody.empty() for _ in range(2)])
+"""
+
+
+def test_who_cannot_look_does_not_say_that_nobody_is_left() -> None:
+    """Without a descriptor nothing can be read of any process; all of them would pass for gone."""
+    assert script_output(LOOKING_BLINDLY) == f"{[False] * 5} {[False, True]}\n"
 
 
 def test_two_sweeps_at_once(tmp_path: Path) -> None:
@@ -239,7 +258,9 @@ def test_an_empty_wreck_leaves_only_its_record(tmp_path: Path) -> None:
     pidfile = tmp_path / "pid"
     with wreck(sh(DAEMON, pidfile), pidfile=str(pidfile)) as doomed:
         pid = roles(tmp_path, "pid")["pid"]
-        log = until(lambda: record_of("wreck").worker and record_of("wreck").log, "the daemon in the record")
+        worker_is_recorded("wreck", pid)
+        log = record_of("wreck").log
+        assert log is not None
         assert os.path.exists(log)
         killed(doomed.nursery, doomed.guardian, pid)
         doomed.wreck()

@@ -93,6 +93,16 @@ def record_of(name: str) -> Record:
     return found
 
 
+def worker_is_recorded(name: str, pid: int) -> None:
+    """Wait until the record of a daemonizing server has the daemon; before, it has the launcher."""
+
+    def look() -> bool:
+        worker = record_of(name).worker
+        return worker is not None and worker.pid == pid
+
+    until(look, "the daemon in the record")
+
+
 # ---- wrecks ---------------------------------------------------------------------------------------------------
 
 

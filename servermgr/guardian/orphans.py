@@ -11,7 +11,7 @@ from servermgr.guardian.brood import Brood
 from servermgr.guardian.record import recorded_worker, unlink
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.pidfile import Pidfile
-from servermgr.stopping import Stopping
+from servermgr.stopping import MOST_NAMED, Stopping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,8 +59,12 @@ class Orphans(Brood):
         return self._reap_all()
 
     def kill_groups(self) -> bool:
+        # The nursery reaps, and does not take down names: whoever lives now is killed now.
+        listed = self.listing()
+        living = [(pid, self.name_of(pid)) for pid in listed[:MOST_NAMED]] + [(pid, "") for pid in listed[MOST_NAMED:]]
         super().kill_groups()
-        return False  # the nursery reaps, and does not take down names
+        self._slain = {pid: name for pid, name in living if name is not None}
+        return False
 
     def _children(self) -> Iterable[int]:
         self.listing()

@@ -161,9 +161,9 @@ class Warden:
 
     def _follow_worker(self) -> float | None:
         for message in self._worker.follow(self._brood):
-            self._tell(message)
-            if message["is"] == "worker":
+            if message["is"] == "worker":  # first the record: what the owner knows, a sweep must know
                 self._record.write(message["pid"], self._session)
+            self._tell(message)
         return self._worker.pause()
 
     def _stop(self, number: int, grace: float) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import select
 import signal
 import sys
 
@@ -272,13 +273,7 @@ def process_serial(pid: int) -> int:
     """A number that no other process of this boot has or will have; 0 where the kernel gives none.
 
     It is the inode number of the process's pidfd, unique since pidfds have a file system of their own (6.9).
-    Before, all pidfds shared one inode, which shows by two processes having the same.
     """
-    serial = _pidfd_inode(pid)
-    return 0 if serial == _shared_inode() else serial
-
-
-def _pidfd_inode(pid: int) -> int:
     try:
         pidfd = open_pidfd(pid)
     except ProcessLookupError:
@@ -286,14 +281,17 @@ def _pidfd_inode(pid: int) -> int:
     if pidfd < 0:
         return 0
     try:
-        return os.fstat(pidfd).st_ino
+        seen = os.fstat(pidfd)
+        return 0 if seen.st_dev == _anonymous_device() else seen.st_ino
     finally:
         os.close(pidfd)
 
 
 @functools.lru_cache(maxsize=1)
-def _shared_inode() -> int:
-    """The inode that all pidfds share, on a kernel where they do; else 0."""
-    own, other = _pidfd_inode(os.getpid()), _pidfd_inode(os.getppid() or 1)
-    # Alone in a pid namespace (parent 0 or ourselves 1) it cannot be told: take the careful answer.
-    return own if own == other or not other else 0
+def _anonymous_device() -> int:
+    """The device of anonymous inodes, one of which all pidfds shared before they had a file system of their own."""
+    pipe = select.epoll()
+    try:
+        return os.fstat(pipe.fileno()).st_dev
+    finally:
+        pipe.close()
