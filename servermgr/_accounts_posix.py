@@ -69,7 +69,7 @@ def choose(folder: str, user: str | None, candidates: Sequence[str], root_if_clo
     known = [owner_of(folder), *map(by_name, candidates)]
     fitting = [account for account in known if account is not None and account.uid]
     if root_if_closed:
-        fitting = [account for account in fitting if may_enter(folder, account)]
+        fitting = [account for account in fitting if closed(folder, account) is None]
     elif not fitting:
         raise LaunchError(f"there is no user to start it as, none of {', '.join(candidates)}: pass one as user=")
     return AccountRunner(fitting[0]) if fitting else None
@@ -90,6 +90,11 @@ def by_name(name: str) -> Account | None:
     return _account(found)
 
 
+def root() -> Account:
+    """The account that may do everything, whatever its name."""
+    return _account(pwd.getpwuid(0))
+
+
 def owner_of(folder: str) -> Account | None:
     """Whom a directory belongs to; None where that is root, or there is no directory."""
     try:
@@ -108,14 +113,16 @@ def _account(found: pwd.struct_passwd) -> Account:
     return Account(found.pw_name, found.pw_uid, found.pw_gid, found.pw_dir or "/")
 
 
-def may_enter(folder: str, account: Account) -> bool:
-    """Whether the modes of all directories down to `folder` let the account in. Missing ones count as open."""
+def closed(folder: str, account: Account) -> str | None:
+    """The first directory down to `folder` whose modes keep the account out, or None. Missing ones count as open."""
+    if account.uid == 0:
+        return None
     path = "/"
     for name in ["", *os.path.realpath(folder).strip("/").split("/")]:
         path = os.path.join(path, name)
         if os.path.exists(path) and not _allows(path, account, 0o1):
-            return False
-    return True
+            return path
+    return None
 
 
 def _allows(path: str, account: Account, wanted: int) -> bool:
@@ -142,7 +149,7 @@ class AccountRunner(Runner):
         os.chown(path, self.account.uid, self.account.gid, follow_symlinks=False)
 
     def may_write(self, folder: str) -> bool:
-        return may_enter(folder, self.account) and _allows(folder, self.account, 0o3)
+        return closed(folder, self.account) is None and _allows(folder, self.account, 0o3)
 
     def environment(self) -> dict[str, str]:
         account = self.account

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
-from servermgr._server_cli import EXIT_STATUSES, failed, serve
+from servermgr import _server_cli as cli
 from servermgr._web_options import add_options, manager_options, parse
 from servermgr.django_app import Manager
-from servermgr.errors import WorkerError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 EXAMPLE = """
@@ -26,35 +25,24 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a Django application until Ctrl-C or SIGTERM.
+    """Run a Django application until Ctrl-C or SIGTERM; see `_server_cli.run`."""
+    return cli.run(_parser(), argv, _serve, parse)
 
-    Args:
-        argv: The arguments; None for those of the command line.
 
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parse(parser, argv)
-    try:
-        manager = Manager(
-            options.host, options.port, options.settings, reload=not options.noreload, **manager_options(options)
-        )
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        return serve(manager, lambda: f"{options.settings} is served at {manager.url}", timeout=options.timeout)
-    except WorkerError as error:
-        return failed(error)
+def _serve(options: argparse.Namespace) -> int:
+    manager = Manager(
+        options.host, options.port, options.settings, reload=not options.noreload, **manager_options(options)
+    )
+    return cli.serve(manager, lambda: f"{options.settings} is served at {manager.url}", timeout=options.timeout)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m servermgr.django_app",
+    parser = cli.parser(
+        "django_app",
+        "Run a Django application until Ctrl-C, and leave nothing of it behind.",
+        EXAMPLE,
+        server="the application",
         usage="%(prog)s SETTINGS [OPTION…] [-- ARGUMENT…]",
-        description="Run a Django application until Ctrl-C, and leave nothing of it behind.",
-        epilog=EXAMPLE + EXIT_STATUSES.format(server="the application"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("settings", help="name of the settings module, as mysite.settings")
     parser.add_argument("--noreload", action="store_true", help="runserver does not watch the source files")

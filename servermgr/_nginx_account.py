@@ -11,17 +11,12 @@ the caller says. The rule, which depends on base_dir alone:
 from __future__ import annotations
 
 import grp
-import os
-import pwd
 import sys
 
+from servermgr import _accounts_posix as accounts
 from servermgr._nginx_quoting import ConfigurationError
 
 assert sys.platform != "win32"
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 #: Accounts which systems keep for web servers, and the one that stands for no one.
 UNPRIVILEGED = ("www-data", "nginx", "http", "_www", "nobody")
@@ -38,53 +33,22 @@ def choose(base_dir: str, user: str | None) -> tuple[str, str]:
         ConfigurationError: There is no such user, or it may not enter base_dir.
     """
     if user is None:
-        fitting = (account for account in _candidates(base_dir) if _closed(base_dir, account) is None)
-        return _names(next(fitting, None) or pwd.getpwuid(0))
-    try:
-        account = pwd.getpwnam(user)
-    except (KeyError, ValueError) as error:  # ValueError: a NUL
-        raise ConfigurationError(error, f"there is no user {user!r}") from None
-    closed = _closed(base_dir, account)
+        known = [accounts.owner_of(base_dir), *map(accounts.by_name, UNPRIVILEGED)]
+        # An owner without an account has a number for a name, which nginx cannot be told.
+        named = [account for account in known if account is not None and not account.name.isdigit()]
+        open_to = [account for account in named if accounts.closed(base_dir, account) is None]
+        return _names(open_to[0] if open_to else accounts.root())
+    account = accounts.by_name(user)
+    if account is None:
+        raise ConfigurationError(f"there is no user {user!r}")
+    closed = accounts.closed(base_dir, account)
     if closed is not None:
         raise ConfigurationError(f"the user {user!r} may not enter {closed}, on the way to base_dir")
     return _names(account)
 
 
-def _candidates(base_dir: str) -> Iterator[pwd.struct_passwd]:
+def _names(account: accounts.Account) -> tuple[str, str]:
     try:
-        owner = os.stat(base_dir).st_uid
-        if owner != 0:
-            yield pwd.getpwuid(owner)
-    except (OSError, KeyError):  # not made yet; or an id without an account, which nginx cannot be told
-        pass
-    for name in UNPRIVILEGED:
-        try:
-            yield pwd.getpwnam(name)
-        except KeyError:
-            continue
-
-
-def _closed(base_dir: str, account: pwd.struct_passwd) -> str | None:
-    """The first directory down to base_dir that the account may not enter; None if it may enter them all."""
-    if account.pw_uid == 0:
-        return None
-    groups = os.getgrouplist(account.pw_name, account.pw_gid)
-    path = "/"
-    for name in ["", *os.path.realpath(base_dir).strip("/").split("/")]:
-        path = os.path.join(path, name)
-        if os.path.exists(path) and not _may_enter(os.stat(path), account.pw_uid, groups):
-            return path
-    return None
-
-
-def _may_enter(directory: os.stat_result, uid: int, groups: list[int]) -> bool:
-    if directory.st_uid == uid:
-        return bool(directory.st_mode & 0o100)
-    return bool(directory.st_mode & (0o010 if directory.st_gid in groups else 0o001))
-
-
-def _names(account: pwd.struct_passwd) -> tuple[str, str]:
-    try:
-        return account.pw_name, grp.getgrgid(account.pw_gid).gr_name
+        return account.name, grp.getgrgid(account.gid).gr_name
     except KeyError as error:
-        raise ConfigurationError(error, f"the group {account.pw_gid} of {account.pw_name!r} has no name") from None
+        raise ConfigurationError(error, f"the group {account.gid} of {account.name!r} has no name") from None

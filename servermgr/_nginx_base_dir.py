@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 
-from servermgr._nginx_config import CONFIG, LOG, RUN, TMP
+from servermgr._nginx_config import LOG, RUN, TMP
+from servermgr.accounts import effective_user
 from servermgr.errors import LaunchError
 
 #: The workers pass through `tmp` to the directories which nginx makes there for their user.
@@ -52,33 +52,3 @@ def _check_ours(path: str) -> None:
         raise LaunchError(f"{path} belongs to user {found.st_uid}, not to {me} who starts nginx; remove it")
     if me is not None and found.st_mode & 0o022:
         raise LaunchError(f"{path} can be written to by others, who may have planted links; chmod go-w it")
-
-
-def write_config(base_dir: str, text: bytes) -> str:
-    """Write the configuration, readable by its owner alone, and return its path.
-
-    Written aside and moved into place: neither is a link followed, nor does a half-written file ever have
-    the name.
-
-    Raises:
-        LaunchError: It cannot be written.
-    """
-    path = os.path.join(base_dir, CONFIG)
-    try:
-        descriptor, aside = tempfile.mkstemp(prefix="nginx.conf.", dir=os.path.dirname(path))
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-            os.replace(aside, path)
-        except BaseException:
-            os.unlink(aside)
-            raise
-    except OSError as error:
-        raise LaunchError(error, f"cannot write {path}") from error
-    return path
-
-
-def effective_user() -> int | None:
-    """The user id that counts for access; None where there are none."""
-    ask = getattr(os, "geteuid", None)
-    return None if ask is None else int(ask())

@@ -9,9 +9,7 @@ import sys
 import tempfile
 from typing import TYPE_CHECKING
 
-from servermgr._nginx_quoting import ConfigurationError
-from servermgr._server_cli import EXIT_STATUSES, failed, serve
-from servermgr.errors import WorkerError
+from servermgr import _server_cli as cli
 from servermgr.nginx import Manager
 
 if TYPE_CHECKING:
@@ -29,30 +27,17 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run nginx until Ctrl-C or SIGTERM.
+    """Run nginx until Ctrl-C or SIGTERM; see `_server_cli.run`."""
+    return cli.run(_parser(), argv, _serve)
 
-    Args:
-        argv: The arguments; None for those of the command line.
 
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parser.parse_args(argv)
-    try:
-        with _data_directory(options) as base_dir:
-            manager = _manager(options, base_dir)
-            if options.config:
-                sys.stdout.buffer.write(manager.configuration())
-                return 0
-            return serve(manager, lambda: f"nginx serves {manager.url}")
-    except ConfigurationError as error:
-        # With a status it is nginx that has refused; else the arguments are to blame.
-        if error.status is None:
-            parser.error(str(error))
-        return failed(error)
-    except WorkerError as error:
-        return failed(error)
+def _serve(options: argparse.Namespace) -> int:
+    with _data_directory(options) as base_dir:
+        manager = _manager(options, base_dir)
+        if options.config:
+            sys.stdout.buffer.write(manager.configuration())
+            return 0
+        return cli.serve(manager, lambda: f"nginx serves {manager.url}")
 
 
 @contextlib.contextmanager
@@ -62,9 +47,9 @@ def _data_directory(options: argparse.Namespace) -> Iterator[str]:
     elif options.config:
         yield os.path.join(tempfile.gettempdir(), "servermgr-nginx")  # only named, never made
     else:
-        with tempfile.TemporaryDirectory(prefix="servermgr-nginx-") as directory:
-            # As the manager would make it: closed, it would leave root's workers with root's rights.
-            os.chmod(directory, 0o755)  # noqa: S103  # what is private in it is closed by itself
+        # As the manager would make it: closed, it would leave root's workers with root's rights. What is private in
+        # it is closed by itself.
+        with cli.temporary("nginx", 0o755) as directory:
             yield directory
 
 
@@ -81,23 +66,15 @@ def _manager(options: argparse.Namespace, base_dir: str) -> Manager:
     return manager
 
 
-def _pair(text: str) -> tuple[str, str]:
-    prefix, equals, target = text.partition("=")
-    if not (prefix and equals and target):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form PREFIX=TARGET")
-    return prefix, target
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m servermgr.nginx",
-        description="Run an nginx of your own until Ctrl-C, and leave nothing of it behind.",
-        epilog=EXAMPLE + EXIT_STATUSES.format(server="nginx"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.parser(
+        "nginx",
+        "Run an nginx of your own until Ctrl-C, and leave nothing of it behind.",
+        EXAMPLE,
+        server="nginx",
     )
+    cli.add_address(parser, 8080)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="interface to listen on; '' is every one (default: %(default)s)")
-    add("--port", type=int, default=8080, help="port to listen on; 0 is a free one (default: %(default)s)")
     add("--datadir", metavar="DIR", help="logs and configuration go here (default: a temporary directory)")
     add("--root", metavar="DIR", default="", help="files for what no mapping matches, without listings")
     for option, target, text in (
@@ -105,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         ("--fcgi", "DEST", "forward to the FastCGI server at host:port or unix:/path; repeatable"),
         ("--http", "DEST", "forward to the web server at http://host:port[/path] or unix:/path; repeatable"),
     ):
-        add(option, metavar=f"PREFIX={target}", type=_pair, action="append", default=[], help=text)
+        add(option, metavar=f"PREFIX={target}", type=cli.pair("PREFIX=TARGET"), action="append", default=[], help=text)
     add(
         "--redirect",
         nargs=3,

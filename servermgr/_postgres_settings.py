@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from servermgr._server_options import LONGEST_SOCKET, checked_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +30,6 @@ _RESERVED = {
     "unix_socket_directories": "socket_dir",
 }
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.$]*")
-_HOST = re.compile(r"[A-Za-z0-9._:%-]*")
-
-#: The longest path of a Unix socket, in bytes, on the system that allows least (macOS: 104 with the NUL behind it).
-LONGEST_SOCKET = 103
 
 
 def checked_options(options: Mapping[str, Value]) -> dict[str, Value]:
@@ -40,36 +38,11 @@ def checked_options(options: Mapping[str, Value]) -> dict[str, Value]:
     Raises:
         ValueError: A name that no setting can have, or of a setting that the manager makes itself.
     """
+    checked_names(options, _NAME, _RESERVED)
     for name, value in options.items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a setting")
-        if name.lower() in _RESERVED:
-            raise ValueError(f"the setting {name} is made of the argument {_RESERVED[name.lower()]}=")
         if "\0" in str(value):
             raise ValueError(f"the value of {name} holds a NUL character")
     return dict(options)
-
-
-def checked_host(host: str | None) -> str | None:
-    """Refuse what is neither an address nor a name: the server would take a comma or a blank for a list.
-
-    Raises:
-        ValueError: As said.
-    """
-    if host is not None and not _HOST.fullmatch(host):
-        raise ValueError(f"{host!r} is neither an address nor a host name")
-    return host
-
-
-def checked_port(port: int) -> int:
-    """A port from 0 to 65535.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
-        raise ValueError(f"{port!r} is no port from 0 to 65535")
-    return port
 
 
 def arguments(host: str | None, port: int, socket_dir: str, settings: Mapping[str, Value]) -> list[str]:

@@ -8,16 +8,14 @@ https://www.postgresql.org/docs/current/protocol-flow.html
 
 from __future__ import annotations
 
-import socket
 import struct
 
+from servermgr._server_wire import Connection
 from servermgr.errors import WorkerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-
-    from typing_extensions import Self
 
     Row = tuple[str | None, ...]
 
@@ -43,7 +41,7 @@ class AuthenticationError(SqlError):
     """The server answers, and wants to know who is there in a way that is not spoken here."""
 
 
-class Session:
+class Session(Connection):
     """A connection to one database, over a Unix socket.
 
     Args:
@@ -59,21 +57,8 @@ class Session:
     """
 
     def __init__(self, path: str, user: str, dbname: str, timeout: float | None) -> None:
-        family = getattr(socket, "AF_UNIX", None)
-        if family is None:
-            raise NotImplementedError("this system has no Unix sockets")
-        self._connection = socket.socket(family, socket.SOCK_STREAM)
-        self._stream = self._connection.makefile("rb")
-        try:
-            self._connection.settimeout(timeout)
-            self._connection.connect(path)
-            self._greet(user, dbname)
-        except BaseException:
-            self._close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
+        self._who = user, dbname
+        super().__init__(path, timeout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -82,11 +67,7 @@ class Session:
             self._connection.sendall(b"X" + struct.pack("!I", 4))  # else the server logs a lost connection
         except OSError:
             pass
-        self._close()
-
-    def _close(self) -> None:
-        self._stream.close()  # the socket stays open as long as this is
-        self._connection.close()
+        super().__exit__(kind, error, trace)
 
     def query(self, sql: str) -> list[Row]:
         """Run one statement, in a transaction of its own. Returns its rows, every value as text or None."""
@@ -96,7 +77,8 @@ class Session:
         self._connection.sendall(b"Q" + struct.pack("!I", len(body) + 4) + body)
         return self._answer()
 
-    def _greet(self, user: str, dbname: str) -> None:
+    def _greet(self) -> None:
+        user, dbname = self._who
         pairs = {"user": user, "database": dbname, "application_name": "servermgr", "client_encoding": "UTF8"}
         words = [word for pair in pairs.items() for word in pair]
         if any("\0" in word for word in words):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import tempfile
 from typing import TYPE_CHECKING
 
-from servermgr._server_cli import EXIT_STATUSES, failed, serve
-from servermgr.errors import WorkerError
+from servermgr import _server_cli as cli
 from servermgr.pyro_ns import Manager
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 EXAMPLE = """
@@ -27,44 +25,29 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a name server until Ctrl-C or SIGTERM.
+    """Run a name server until Ctrl-C or SIGTERM; see `_server_cli.run`."""
+    return cli.run(_parser(), argv, _serve)
 
-    Args:
-        argv: The arguments; None for those of the command line.
 
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parser.parse_args(argv)
+def _serve(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         data_dir = options.datadir
         if data_dir is None:
-            data_dir = stack.enter_context(tempfile.TemporaryDirectory(prefix="servermgr-pyro_ns-"))
-        try:
-            manager = Manager(
-                options.host, options.port, data_dir, process_name=options.process_name, output=options.log
-            )
-        except ValueError as error:
-            parser.error(str(error))
-        try:
-            return serve(manager, lambda: f"the Pyro name server is {manager.uri}", timeout=options.timeout)
-        except WorkerError as error:
-            return failed(error)
+            data_dir = stack.enter_context(cli.temporary("pyro_ns"))
+        manager = Manager(options.host, options.port, data_dir, process_name=options.process_name, output=options.log)
+        return cli.serve(manager, lambda: f"the Pyro name server is {manager.uri}", timeout=options.timeout)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m servermgr.pyro_ns",
-        description="Run a Pyro5 name server until Ctrl-C, and leave nothing of it behind.",
-        epilog=EXAMPLE + EXIT_STATUSES.format(server="the name server"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.parser(
+        "pyro_ns",
+        "Run a Pyro5 name server until Ctrl-C, and leave nothing of it behind.",
+        EXAMPLE,
+        server="the name server",
     )
+    cli.add_address(parser, 9090, everywhere=False)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="interface to listen on (default: %(default)s)")
-    add("--port", type=int, default=9090, help="port to listen on; 0 takes a free one (default: %(default)s)")
     add("--datadir", metavar="DIR", help="registrations are kept here (default: a temporary directory)")
     add("--process-name", metavar="TEXT", default="Pyro NameServer", help="what to show in ps (default: %(default)s)")
-    add("--timeout", type=float, metavar="SECONDS", default=10.0, help="for it to be ready (default: %(default)g)")
-    add("--log", metavar="FILE", help="append its output to FILE (default: shown only if it fails)")
+    cli.add_start(parser)
     return parser

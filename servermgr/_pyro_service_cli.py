@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
-from servermgr._server_cli import EXIT_STATUSES, failed, serve
-from servermgr.errors import WorkerError
+from servermgr import _server_cli as cli
 from servermgr.probes import checked_address
 from servermgr.pyro_service import Manager
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 EXAMPLE = """
@@ -28,46 +27,32 @@ example:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a service until Ctrl-C or SIGTERM.
+    """Run a service until Ctrl-C or SIGTERM; see `_server_cli.run`."""
+    return cli.run(_parser(), argv, _serve)
 
-    Args:
-        argv: The arguments; None for those of the command line.
 
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parser.parse_args(argv)
-    try:
-        ns_host, ns_port = checked_address(f"pyro://{options.ns}", port=9090)
-        manager = Manager(
-            options.name, options.service, ns_host, ns_port, options.process_name, host=options.host, cwd=options.cwd,
-            pythonpath=options.pythonpath, python=options.python, output=options.log,
-        )  # fmt: skip
-    except ValueError as error:
-        parser.error(str(error))
-    try:
-        return serve(manager, lambda: f"{options.service} is {manager.uri}", timeout=options.timeout)
-    except WorkerError as error:
-        return failed(error)
+def _serve(options: argparse.Namespace) -> int:
+    ns_host, ns_port = checked_address(f"pyro://{options.ns}", port=9090)
+    manager = Manager(
+        options.name, options.service, ns_host, ns_port, options.process_name, host=options.host, cwd=options.cwd,
+        pythonpath=options.pythonpath, python=options.python, output=options.log,
+    )  # fmt: skip
+    return cli.serve(manager, lambda: f"{options.service} is {manager.uri}", timeout=options.timeout)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m servermgr.pyro_service",
-        description="Serve an object over Pyro5 until Ctrl-C, and leave nothing of it behind.",
-        epilog=EXAMPLE + EXIT_STATUSES.format(server="the service"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.parser(
+        "pyro_service",
+        "Serve an object over Pyro5 until Ctrl-C, and leave nothing of it behind.",
+        EXAMPLE,
+        server="the service",
     )
     add = parser.add_argument
     add("name", help="what to register it as")
     add("service", help="package.module:name, an object or a class")
     add("--ns", metavar="HOST:PORT", default="127.0.0.1:9090", help="the name server (default: %(default)s)")
     add("--host", default="127.0.0.1", help="interface to listen on (default: %(default)s)")
-    add("--cwd", metavar="DIR", help="start in DIR, and look for modules there first (default: here)")
-    add("--pythonpath", metavar="DIR", action="append", default=[], help="look for modules in DIR, too; repeatable")
-    add("--python", metavar="PYTHON", help="the interpreter of another environment (default: this one)")
+    cli.add_interpreter(parser)
     add("--process-name", metavar="TEXT", default="Pyro Service", help="what to show in ps (default: %(default)s)")
-    add("--timeout", type=float, metavar="SECONDS", default=10.0, help="for it to be ready (default: %(default)g)")
-    add("--log", metavar="FILE", help="append its output to FILE (default: shown only if it fails)")
+    cli.add_start(parser)
     return parser

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import tempfile
 from typing import TYPE_CHECKING
 
-from servermgr._server_cli import EXIT_STATUSES, failed, serve
-from servermgr.errors import WorkerError
+from servermgr import _server_cli as cli
 from servermgr.redis import Manager
 
 if TYPE_CHECKING:
@@ -28,24 +26,14 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run Redis until Ctrl-C or SIGTERM.
+    """Run Redis until Ctrl-C or SIGTERM; see `_server_cli.run`."""
+    return cli.run(_parser(), argv, _serve)
 
-    Args:
-        argv: The arguments; None for those of the command line.
 
-    Returns:
-        The exit status.
-    """
-    parser = _parser()
-    options = parser.parse_args(argv)
-    try:
-        with _data_directory(options) as data_dir:
-            manager = _manager(options, data_dir)
-            return serve(manager, lambda: _ready(manager))
-    except ValueError as error:
-        parser.error(str(error))
-    except WorkerError as error:
-        return failed(error)
+def _serve(options: argparse.Namespace) -> int:
+    with _data_directory(options) as data_dir:
+        manager = _manager(options, data_dir)
+        return cli.serve(manager, lambda: _ready(manager))
 
 
 def _ready(manager: Manager) -> str:
@@ -58,8 +46,7 @@ def _data_directory(options: argparse.Namespace) -> Iterator[str]:
     if options.datadir is not None:
         yield options.datadir
         return
-    with tempfile.TemporaryDirectory(prefix="servermgr-redis-", ignore_cleanup_errors=True) as directory:
-        os.chmod(directory, 0o711)  # noqa: S103  # started by root, the server's user passes through it
+    with cli.temporary("redis", 0o711) as directory:
         yield os.path.join(directory, "data")
 
 
@@ -76,27 +63,19 @@ def _manager(options: argparse.Namespace, data_dir: str) -> Manager:
     )
 
 
-def _setting(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
-    return name, value
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m servermgr.redis",
-        description="Run a Redis or Valkey of your own until Ctrl-C, and leave nothing of it behind but its data.",
-        epilog=EXAMPLE + EXIT_STATUSES.format(server="the server"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = cli.parser(
+        "redis",
+        "Run a Redis or Valkey of your own until Ctrl-C, and leave nothing of it behind but its data.",
+        EXAMPLE,
+        server="the server",
     )
+    cli.add_address(parser, 6379)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="interface to listen on; '' is every one (default: %(default)s)")
-    add("--port", type=int, default=6379, help="port to listen on; 0 draws a free one (default: %(default)s)")
     add("--unix-socket", metavar="PATH", help="listen on a Unix socket, too")
     add("--datadir", metavar="DIR", help="configuration and data go here (default: a temporary directory)")
     add("--forget", action="store_true", help="save nothing")
     add("--binary", metavar="PROGRAM", help="the program (default: redis-server, else valkey-server)")
     add("--user", help="user to run as, when started by root (default: the owner of DIR, or redis)")
-    add("-c", metavar="NAME=VALUE", type=_setting, action="append", default=[], help="a setting; repeatable")
+    cli.add_settings(parser)
     return parser

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from servermgr._server_options import LONGEST_SOCKET, checked_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -12,7 +14,6 @@ if TYPE_CHECKING:
     Value = str | int | float | bool | Sequence[str | int]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_HOST = re.compile(r"[A-Za-z0-9._:%-]*")
 #: What the manager itself has to know, and how to say it to the manager.
 _RESERVED = {
     "bind": "host",
@@ -25,8 +26,6 @@ _RESERVED = {
     "logfile": "output",
     "include": "options",
 }
-#: The longest path of a Unix socket, in bytes, on the system that allows least (macOS: 104 with the NUL behind it).
-LONGEST_SOCKET = 103
 
 
 def quote(value: object) -> str:
@@ -53,35 +52,10 @@ def checked_options(options: Mapping[str, Value]) -> dict[str, Value]:
     Raises:
         ValueError: A name that no setting can have, or of a setting that the manager makes itself; a bad value.
     """
+    checked_names(options, _NAME, _RESERVED)
     for name, value in options.items():
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a setting")
-        if name.lower() in _RESERVED:
-            raise ValueError(f"the setting {name} is made of the argument {_RESERVED[name.lower()]}=")
         _line(name, value)
     return dict(options)
-
-
-def checked_host(host: str | None) -> str | None:
-    """Refuse what is neither an address nor a name.
-
-    Raises:
-        ValueError: As said.
-    """
-    if host is not None and not _HOST.fullmatch(host):
-        raise ValueError(f"{host!r} is neither an address nor a host name")
-    return host
-
-
-def checked_port(port: int) -> int:
-    """A port from 0 to 65535.
-
-    Raises:
-        ValueError: It is none.
-    """
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
-        raise ValueError(f"{port!r} is no port from 0 to 65535")
-    return port
 
 
 def checked_socket(path: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 
 from servermgr import accounts
 from servermgr.deadline import Deadline, pace, sleep
@@ -81,30 +80,6 @@ def _server_on(data_dir: str) -> int | None:
     except (psutil.Error, OSError, ValueError, OverflowError):  # gone, another user's, or no pid at all
         return None
     return pid if runs else None
-
-
-def write_config(data_dir: str, text: bytes, runner: Runner) -> str:
-    """Write the configuration, readable by the server's user alone, and return its path.
-
-    Written aside and moved into place: neither is a link followed, nor does a half-written file ever have the name.
-
-    Raises:
-        LaunchError: It cannot be written.
-    """
-    path = os.path.join(data_dir, CONFIG)
-    try:
-        descriptor, aside = tempfile.mkstemp(prefix=f"{CONFIG}.", dir=data_dir)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text)
-            runner.hand_over(aside)
-            os.replace(aside, path)
-        except BaseException:
-            os.unlink(aside)
-            raise
-    except OSError as error:
-        raise LaunchError(error, f"cannot write {path}") from error
-    return path
 
 
 def log_file(data_dir: str, runner: Runner) -> str:

@@ -6,16 +6,12 @@ https://redis.io/docs/latest/develop/reference/protocol-spec/
 from __future__ import annotations
 
 import os
-import socket
 
+from servermgr._server_wire import Connection
 from servermgr.errors import WorkerError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     Reply = str | int | None | list["Reply"]
 
 #: The longest answer that is taken for one, in bytes or in parts.
@@ -26,7 +22,7 @@ class ReplyError(WorkerError):
     """What the server says against a command; its first word is the kind, such as `WRONGTYPE`."""
 
 
-class Session:
+class Session(Connection):
     """A connection.
 
     Args:
@@ -40,35 +36,12 @@ class Session:
     """
 
     def __init__(self, where: str | tuple[str, int], password: str | None, timeout: float) -> None:
-        if isinstance(where, tuple):
-            self._connection = socket.create_connection(where, timeout)
-        else:
-            family = getattr(socket, "AF_UNIX", None)
-            if family is None:
-                raise NotImplementedError("this system has no Unix sockets")
-            self._connection = socket.socket(family, socket.SOCK_STREAM)
-        self._stream = self._connection.makefile("rb")
-        try:
-            self._connection.settimeout(timeout)
-            if not isinstance(where, tuple):
-                self._connection.connect(where)
-            if password is not None:
-                self.ask("AUTH", password)
-        except BaseException:
-            self._close()
-            raise
+        self._password = password
+        super().__init__(where, timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        self._stream.close()  # the socket stays open as long as this is
-        self._connection.close()
+    def _greet(self) -> None:
+        if self._password is not None:
+            self.ask("AUTH", self._password)
 
     def ask(self, *words: object) -> Reply:
         """Send one command and return its answer.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from servermgr import _server_cli as cli
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -18,18 +20,14 @@ def add_options(parser: argparse.ArgumentParser, servers: str) -> None:
         parser: The parser.
         servers: What `--server` may be, for its help.
     """
+    cli.add_address(parser, 8000)
     add = parser.add_argument
-    add("--host", default="127.0.0.1", help="interface to listen on; '' is every one (default: %(default)s)")
-    add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)")
     add("--server", help=f"{servers} (default: the best that is installed)")
     add("--workers", type=int, metavar="N", help="worker processes (default: the server's)")
-    add("--cwd", metavar="DIR", help="start in DIR, and look for modules there first (default: here)")
-    add("--pythonpath", metavar="DIR", action="append", default=[], help="look for modules in DIR, too; repeatable")
-    add("--python", metavar="PYTHON", help="the interpreter of another environment (default: this one)")
+    cli.add_interpreter(parser)
     add("--process-name", metavar="TEXT", help="what to show in ps")
     add("--health-path", metavar="PATH", help="ready when GET PATH is answered with 200 to 399 (default: any answer)")
-    add("--timeout", type=float, metavar="SECONDS", default=10.0, help="for it to be ready (default: %(default)g)")
-    add("--log", metavar="FILE", help="append the server's output to FILE (default: shown only if it fails)")
+    cli.add_start(parser)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

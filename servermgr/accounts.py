@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import tempfile
 
 from servermgr.errors import LaunchError
 
@@ -37,6 +38,29 @@ class Runner:
 
     def hand_over(self, path: str) -> None:
         """Give a file or directory to the user; a link is not followed."""
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file for the user, readable by him alone.
+
+        Written aside and moved into place: neither is a link followed, nor does a half-written file ever have the
+        name.
+
+        Raises:
+            LaunchError: It cannot be written.
+        """
+        folder, name = os.path.split(path)
+        try:
+            descriptor, aside = tempfile.mkstemp(prefix=f"{name}.", dir=folder)
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(data)
+                self.hand_over(aside)
+                os.replace(aside, path)
+            except BaseException:
+                os.unlink(aside)
+                raise
+        except OSError as error:
+            raise LaunchError(error, f"cannot write {path}") from error
 
     def may_write(self, folder: str) -> bool:
         """Whether the user may make files in a directory, as far as its modes tell."""

@@ -23,9 +23,9 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import servermgr.base
-from servermgr import ports
-from servermgr._nginx_base_dir import effective_user, prepare, write_config
-from servermgr._nginx_config import ERROR_LOG, PIDFILE, Configuration
+from servermgr import accounts, ports
+from servermgr._nginx_base_dir import prepare
+from servermgr._nginx_config import CONFIG, ERROR_LOG, PIDFILE, Configuration
 from servermgr._nginx_mappings import FastCgi, Filesystem, Http, Redirect
 from servermgr._nginx_quoting import ConfigurationError, authority
 from servermgr.addresses import reached_at
@@ -234,10 +234,10 @@ class Manager(servermgr.base.Manager):
         return reached_at(host), self._configuration.port
 
     def _account(self) -> tuple[str, str] | None:
-        if effective_user() == 0:
+        if accounts.effective_user() == 0:
             # By name: where there are no accounts, neither can the module be imported nor mypy see into it.
-            accounts = importlib.import_module("servermgr._nginx_account")
-            account: tuple[str, str] = accounts.choose(self.base_dir, self.user)
+            workers = importlib.import_module("servermgr._nginx_account")
+            account: tuple[str, str] = workers.choose(self.base_dir, self.user)
             return account
         if self.user is not None:
             raise ConfigurationError(f"only root can start nginx's workers as another user ({self.user!r})")
@@ -247,7 +247,8 @@ class Manager(servermgr.base.Manager):
         """The command, with everything it needs in place and checked."""
         program = _find(self.binary)
         prepare(self.base_dir)
-        path = write_config(self.base_dir, self.configuration())
+        path = os.path.join(self.base_dir, CONFIG)
+        accounts.Runner().write(path, self.configuration())
         # -e: else an error log is opened where the package wants it, before the configuration is read.
         argv = [program, "-p", os.path.join(self.base_dir, ""), "-e", ERROR_LOG, "-c", path]
         _check([*argv, "-t", "-q"], path)

@@ -32,7 +32,9 @@ from servermgr import _postgres_settings as settings
 from servermgr._postgres_clients import MAINTENANCE, ForClients
 from servermgr._postgres_dsn import Database
 from servermgr._postgres_wire import AuthenticationError, Session, SqlError, identifier
-from servermgr.errors import LaunchError, WorkerError, WorkerExitedError
+from servermgr._server_complaint import explained
+from servermgr._server_options import checked_host, checked_port
+from servermgr.errors import LaunchError, WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,7 +124,7 @@ class Manager(ForClients):
         if not os.fspath(db_dir):
             raise ValueError("db_dir is empty")
         identifier(superuser)
-        self.host = settings.checked_host(host)
+        self.host = checked_host(host)
         self.db_dir = os.path.realpath(db_dir)
         self.initialize = initialize
         self.pg_version = str(pg_version)
@@ -138,7 +140,7 @@ class Manager(ForClients):
         self.socket_dir = "" if socket_dir is None else os.path.abspath(socket_dir)
         self._asked_user = user
         self._asked_socket_dir = self.socket_dir
-        self._asked_port = settings.checked_port(port)
+        self._asked_port = checked_port(port)
         self._port = self._asked_port
         self._major = 0
         self._temporary = ""
@@ -229,14 +231,8 @@ class Manager(ForClients):
 
     def ready_wait(self, timeout: float | None = 10.0, verbose: bool = False) -> None:
         """As `servermgr.base.Manager.ready_wait`; an error also says what the server itself said last."""
-        try:
+        with explained(cluster.complaint):
             super().ready_wait(timeout, verbose)
-        except WorkerExitedError as error:
-            reason = cluster.complaint(error.output)
-            if reason is None:
-                raise
-            facts = {name: getattr(error, name) for name in ("name", "pid", "status", "elapsed", "output", "log")}
-            raise WorkerExitedError(error.exception, f"{error.text}: {reason}", **facts, **error.details) from None
 
     def health(self) -> None:
         """Ask a real query. A server that asks for a password has answered, too.

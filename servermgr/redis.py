@@ -21,8 +21,10 @@ from servermgr import _redis_config as config
 from servermgr import _redis_data_dir as folder
 from servermgr._redis_program import complaint, find
 from servermgr._redis_wire import ReplyError, Session
+from servermgr._server_complaint import explained
+from servermgr._server_options import checked_host, checked_port
 from servermgr.addresses import reached_at
-from servermgr.errors import WorkerError, WorkerExitedError
+from servermgr.errors import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +107,7 @@ class Manager(servermgr.base.Manager):
             raise ValueError("data_dir is empty")
         if not foreground and not (output is None or isinstance(output, (str, os.PathLike))):
             raise ValueError("a daemon writes its log by itself: output must be a path")
-        self.host = config.checked_host(host)
+        self.host = checked_host(host)
         self.data_dir = os.path.realpath(data_dir)
         self.foreground = foreground
         self.unix_socket = self._socket_path(unix_socket)
@@ -118,7 +120,7 @@ class Manager(servermgr.base.Manager):
         self.crash_grace = crash_grace
         self.user = user
         self._asked_user = user
-        self._asked_port = config.checked_port(port)
+        self._asked_port = checked_port(port)
         self.port = 0 if host is None else port
         config.quote(password or "")
 
@@ -199,7 +201,8 @@ class Manager(servermgr.base.Manager):
         if output is None and not self.foreground:
             output = folder.log_file(self.data_dir, runner)
         pidfile = os.path.join(self.data_dir, folder.PIDFILE)
-        path = folder.write_config(self.data_dir, self._configuration(pidfile, output), runner)
+        path = os.path.join(self.data_dir, folder.CONFIG)
+        runner.write(path, self._configuration(pidfile, output))
         self.user = runner.name
         self.spawn(
             runner.acting([program, path], self.data_dir),
@@ -233,14 +236,8 @@ class Manager(servermgr.base.Manager):
 
     def ready_wait(self, timeout: float | None = 10.0, verbose: bool = False) -> None:
         """As `servermgr.base.Manager.ready_wait`; an error also says what the server itself said last."""
-        try:
+        with explained(complaint):
             super().ready_wait(timeout, verbose)
-        except WorkerExitedError as error:
-            reason = complaint(error.output)
-            if reason is None:
-                raise
-            facts = {name: getattr(error, name) for name in ("name", "pid", "status", "elapsed", "output", "log")}
-            raise WorkerExitedError(error.exception, f"{error.text}: {reason}", **facts, **error.details) from None
 
     def health(self) -> None:
         """Ask it by PING. One that is loading its data yet is not well.

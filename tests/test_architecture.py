@@ -29,9 +29,9 @@ SERVERS = {"django_app", "haproxy", "memcached", "nginx", "postgres", "pyro_ns",
 #: Rooms from the top down. A new module gets its place here, `_x_y` lives in the room of `x`. Imports run downward, or
 #: to a neighbour of the same floor as long as no circle comes of it.
 FLOORS = (
-    {"servermgr", "__main__", "cli", "pytest_plugin"},
+    {"servermgr", "__main__", "cli", "pytest", "pytest_plugin"},
     {"command", "stack", *SERVERS},
-    {"_server_cli", "accounts", "pyro", "python", "web"},  # what several servers share: `_web_…`, `_python_…`
+    {"accounts", "pyro", "python", "server", "web"},  # what several servers share: `_web_…`, `_python_…`
     {"base", "holding", "interface"},
     {
         "adopted",
