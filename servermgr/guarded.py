@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds for the command to be launched, on the slowest machine.
 _LAUNCH_PATIENCE = 30.0
+#: Seconds beyond its own time limits that a guardian has to end a tree, on the slowest machine.
+_SLACK = 15.0
 _alive: set[GuardedTree] = set()
 _log = logging.getLogger("servermgr")
 
@@ -54,6 +56,7 @@ class GuardedTree:
         self._failure: protocol.Message | None = None
         self._asked = False
         self._lost = False
+        self._overdue = Deadline(None)
         self._guardian_pidfd = -1
         self._condition = threading.Condition()
         self._listening = False
@@ -81,17 +84,27 @@ class GuardedTree:
         if self._outcome is not None and not self._outcome.survivors:
             return
         self._asked = False
+        self._overdue = Deadline(grace + KILL_PATIENCE + _SLACK)
         if self._guardian_pidfd >= 0:  # a guardian that is stopped, with a nursery that is gone, hears nothing
             platform.signal_pidfd(self._guardian_pidfd, platform.SIGCONT)
         if self._say({"do": "stop", "signal": int(number), "grace": grace}):
             self._wait(lambda: self._asked or self._outcome is not None, KILL_PATIENCE)
 
     def wait_gone(self, timeout: float | None) -> StopOutcome | None:
-        self._wait(lambda: self._outcome is not None, timeout)
+        limit = self._overdue.remaining() if timeout is None else timeout
+        if not self._wait(lambda: self._outcome is not None, limit) and timeout is None:
+            self._replace_guardian()
         if self._outcome is not None and not self._outcome.survivors:
             self._wait_guardian()
             self._close()
         return self._outcome
+
+    def _replace_guardian(self) -> None:
+        """It should have given up on survivors long ago: it hangs. The nursery, or we, do its work."""
+        _log.error("%s: guardian %s does not finish its stop and is killed", self.spec.argv[0], self.guardian)
+        if self._guardian_pidfd >= 0:
+            platform.signal_pidfd(self._guardian_pidfd, platform.SIGKILL)
+        self._wait(lambda: self._outcome is not None, None)
 
     def processes(self) -> list[ProcessInfo]:
         if self.guardian is None or self._outcome is not None:

@@ -131,10 +131,10 @@ class Holding:
                 return StopOutcome()
             self.stopping = True
             self.process = None if not wait else self.process
-        tree.ask_stop(number, grace)
-        if not wait:
-            return StopOutcome(finished=False)
         try:
+            tree.ask_stop(number, grace)
+            if not wait:
+                return StopOutcome(finished=False)
             tree.wait_gone(None)
         except KeyboardInterrupt:
             tree.ask_stop(number, 0.0)  # asked twice: now

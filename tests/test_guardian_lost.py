@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import census
+import psutil
 import pytest
 from owners import owner
 from stand_ins import SLEEP, content, run_script, sh, until
@@ -524,3 +525,31 @@ def test_the_owner_of_a_kept_server_is_not_needed_when_its_guardian_dies(tmp_pat
         kill(guardian)
         gone(*pids.values(), nursery)
         assert recorded() == []
+
+
+def test_a_guardian_that_hangs_in_a_stop_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has told that it asked, and then nothing more: when it is long overdue it is killed, and its work done."""
+    monkeypatch.setattr("servermgr.guarded._SLACK", 0.0)  # else the test would take as long as a slow machine may
+    monkeypatch.setattr("servermgr.guarded.KILL_PATIENCE", 0.5)
+    manager = servermgr.CommandManager(["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], grace_period=0.3)
+    manager.start()
+    guardian = psutil.Process(recorded()[-1].guardian.pid)
+    guardian.parent().kill()  # the nursery would wake it
+    assert not manager.stop(wait=False).finished
+
+    def hold() -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            while guardian.status() != psutil.STATUS_ZOMBIE:
+                guardian.suspend()
+                time.sleep(0.001)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    began = time.monotonic()
+    outcome = manager.wait()
+    holder.join(10.0)
+    assert not holder.is_alive()
+    assert time.monotonic() - began > 0.5, "it went on by itself: this shows nothing"
+    assert outcome.survivors == ()
+    assert manager.processes() == []
+    assert not guardian.is_running() or guardian.status() == psutil.STATUS_ZOMBIE
