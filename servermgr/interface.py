@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class ManagerInterface:
     """What every manager can do. A manager owns one server.
 
-    As a context manager (`with`, `async with`) it is started on entry and stopped on exit.
+    As a context manager (`with`, `async with`) it is started on entry and stopped on exit. `async with` works under
+    asyncio, trio and anyio, and servers that are started side by side take the time of the slowest.
     """
 
     def health(self) -> object:
@@ -71,23 +72,14 @@ class ManagerInterface:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        import asyncio  # noqa: PLC0415  # only for those who have it already
+        from servermgr import _interface_async  # noqa: PLC0415  # only for those who have an event loop
 
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
-        try:
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            # The thread goes on: end what it has started, let it notice, and end what it has started since.
-            await asyncio.to_thread(self.stop)
-            await asyncio.wait([starting])
-            starting.exception()  # seen: it is the consequence of our stop
-            await asyncio.to_thread(self.stop)
-            raise
+        await _interface_async.start(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        import asyncio  # noqa: PLC0415
+        from servermgr import _interface_async  # noqa: PLC0415
 
-        await asyncio.to_thread(self.stop)
+        await _interface_async.stop(self)
