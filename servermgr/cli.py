@@ -3,125 +3,122 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
+import importlib
 import sys
-import time
-from typing import TYPE_CHECKING
-
-from servermgr import sweeping
-from servermgr.errors import WorkerError
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
+    from typing import NoReturn
 
-    from servermgr.ledger import Record
-    from servermgr.sweeping import SweptTree
+    Subparsers = argparse._SubParsersAction["Parser"]
 
 _EPILOG = """\
-examples:
-  python -m servermgr ps                 what runs, and what dead programs have left
-  python -m servermgr sweep --dry-run    what a sweep would end, and by which evidence
-  python -m servermgr sweep              end what dead programs have left
-  python -m servermgr stop my-server     end the server of that name, whoever started it
+`servermgr COMMAND --help` tells more, with examples. Each command can answer in JSON (--json).
 
-exit status: 0 done; 1 something could not be ended, or there is no such server; 2 wrong usage
+exit status: 0 done; 1 it could not be done; 2 wrong usage; `run` and `up … -- CMD` have that of CMD
 """
+
+
+class Command(NamedTuple):
+    """One command.
+
+    Attributes:
+        module: Where it lives; loaded when it is asked for.
+        text: What it does, in a line.
+        usage_status: The exit status of wrong usage.
+    """
+
+    module: str
+    text: str
+    usage_status: int = 2
+
+
+COMMANDS = {
+    "run": Command("servermgr._cli_run", "run one command, so that nothing of it outlives it", 125),
+    "up": Command("servermgr._cli_up", "start servers, run a command with their addresses, and stop them"),
+    "ps": Command("servermgr._cli_ps", "list the servers and their processes, live and left over"),
+    "stop": Command("servermgr._cli_stop", "end a server, whoever started it, politely first"),
+    "logs": Command("servermgr._cli_logs", "show what a server has written"),
+    "sweep": Command("servermgr._cli_sweep", "end what dead programs have left behind"),
+    "ports": Command("servermgr._cli_ports", "say who listens on an address, and from which tree"),
+    "doctor": Command("servermgr._cli_doctor", "try what this machine guarantees, and say what is missing"),
+    "completions": Command("servermgr._cli_completions", "print the completions for a shell"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows `--` is a command, whose options are none of ours.
+    end = words.index("--") if "--" in words else len(words)
+    options, unknown = make_parser(words[:1]).parse_known_args(words[:end])
+    if unknown:  # argparse would have the whole program complain, not the command
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.command = words[end + 1 :]
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from servermgr._cli_look import Look  # noqa: PLC0415  # not for --help
+    from servermgr.errors import WorkerError  # noqa: PLC0415
+
+    usage_status = COMMANDS[options.called].usage_status
     try:
-        return int(options.run(options))
+        return int(options.module.run(options))
     except WorkerError as error:
-        print(f"servermgr: {error}", file=sys.stderr)
-        return 1
+        Look(as_json=options.json).error(error)
+        return usage_status if options.called == "run" else 1
+    except ValueError as error:
+        Look(as_json=options.json).error(error)
+        return usage_status
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # as SIGPIPE ends other programs, when the reader of a pipe has seen enough
+        sys.stdout = None  # it would be flushed at the end, and complain
+        return 141
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """Exits with the command's own status for wrong usage."""
+
+    usage_status = 2
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse does it."""
+        self.print_usage(sys.stderr)
+        self.exit(self.usage_status, f"{self.prog}: error: {message}\n")
+
+
+def make_parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the wanted commands; loading those of all would take its time."""
+    parser = Parser(
         prog="servermgr",
-        description="Servers that were started with servermgr: which run, which were left behind, and their end.",
+        description="Start servers, see them, end them, and leave nothing of them behind.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add(commands, "ps", _ps, "list the recorded servers, live and left over")
-    sweep = _add(commands, "sweep", _sweep, "end what dead programs have left behind")
-    sweep.add_argument("--dry-run", action="store_true", help="only say what would be ended, and why")
-    stop = _add(commands, "stop", _stop, "end a recorded server, politely first")
-    stop.add_argument("name", help="the server's name, as `ps` shows it")
+    from servermgr import __version__  # noqa: PLC0415
+
+    parser.add_argument("--version", action="version", version=f"servermgr {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=Parser)
+    for name, command in COMMANDS.items():
+        module = importlib.import_module(command.module) if name in wanted else None
+        _add(commands, name, command, module)
     return parser
 
 
-def _add(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: object, text: str
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=text, description=text.capitalize() + ".")
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of text")
-    parser.set_defaults(run=run)
-    return parser
-
-
-# ---- commands ----------------------------------------------------------------------------------------------------
-
-
-def _ps(options: argparse.Namespace) -> int:
-    records = sweeping.recorded()
-    if options.json:
-        _print_json([_record_data(record) for record in records])
-        return 0
-    for record in records:
-        data = _record_data(record)
-        print(f"{data['state']:9} {record.name:20} worker {data['worker'] or '?':>7}  {data['age']:7.0f} s  ", end="")
-        print(" ".join(record.ports), shlex.join(record.argv), sep="  ")
-    if not records:
-        print("no server is running or left over")
-    return 0
-
-
-def _record_data(record: Record) -> dict[str, object]:
-    return {
-        "name": record.name,
-        "state": _state(record),
-        "worker": None if record.worker is None else record.worker.pid,
-        "guardian": record.guardian.pid,
-        "owner": record.owner.pid,
-        "age": max(0.0, time.monotonic() - record.started),
-        "ports": record.ports,
-        "argv": record.argv,
-        "pidfile": record.pidfile,
-        "log": record.log,
-    }
-
-
-def _state(record: Record) -> str:
-    if sweeping.is_left_over(record):
-        return "left over"
-    return "live" if record.owner.is_alive() else "kept"
-
-
-def _sweep(options: argparse.Namespace) -> int:
-    return _tell(sweeping.sweep(dry_run=options.dry_run), options)
-
-
-def _stop(options: argparse.Namespace) -> int:
-    return _tell(sweeping.stop(options.name), options)
-
-
-def _tell(trees: list[SweptTree], options: argparse.Namespace) -> int:
-    if options.json:
-        _print_json([tree._asdict() | {"processes": [found._asdict() for found in tree.processes]} for tree in trees])
-    else:
-        for tree in trees:
-            print(f"{tree.name}: {tree.verdict} ({tree.seconds:.2f} s): {shlex.join(tree.argv)}")
-            for found in tree.processes:
-                print(f"    {found.pid} {found.name}: {found.done} (claimed by {found.evidence})")
-        if not trees:
-            print("nothing is left over")
-    return 1 if any(tree.verdict == "survivors" for tree in trees) else 0
-
-
-def _print_json(data: object) -> None:
-    print(json.dumps(data, indent=2))
+def _add(commands: Subparsers, name: str, command: Command, module: ModuleType | None) -> None:
+    parser = commands.add_parser(
+        name,
+        help=command.text,
+        description=command.text[0].upper() + command.text[1:] + ".",
+        epilog=getattr(module, "EPILOG", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(called=name, module=module, parser=parser)
+    parser.usage_status = command.usage_status
+    if module is not None:
+        module.configure(parser)
