@@ -11,6 +11,8 @@ import time
 #: Shortest and longest pause between two readiness polls, in seconds.
 SHORTEST_PAUSE = 0.001
 LONGEST_PAUSE = 0.025
+#: Seconds from which on a time limit is none: three years.
+_FOREVER = 1e8
 #: Share of the time already waited that may be lost by noticing late.
 LATENESS = 0.02
 
@@ -26,7 +28,8 @@ class Deadline:
     __slots__ = ("_started", "seconds")
 
     def __init__(self, seconds: float | None) -> None:
-        self.seconds = seconds
+        # The system's calls take no more than some years, and an endless grace period is a thing that people write.
+        self.seconds = None if seconds is not None and seconds > _FOREVER else seconds
         self._started = time.monotonic()
 
     @property

@@ -11,17 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import stat
-import tempfile
 from typing import TYPE_CHECKING, NamedTuple
 
-from servermgr import _ports_claims, ledger, platform
+from servermgr import _sweeping_files, ledger, platform
 from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
-from servermgr.identity import Identity, is_of_earlier_boot, realm
+from servermgr.identity import realm
 from servermgr.leftovers import Leftovers
-from servermgr.output import owner_stamp
-from servermgr.pidfile import Pidfile
 from servermgr.pinned import LONGEST_WAIT, end, pin
 from servermgr.stopping import KILL_PATIENCE
 from servermgr.tree import StopOutcome
@@ -34,6 +30,8 @@ _log = logging.getLogger("servermgr")
 
 #: Set to `off`, it keeps a process from sweeping at its first start.
 SWITCH_VARIABLE = "SERVERMGR_SWEEP"
+#: Readings of a tree before its end begins, if it keeps growing.
+_MOST_READINGS = 10
 #: Seconds that a living guardian has beyond its grace period to end the tree by itself.
 _GUARDIAN_PATIENCE = KILL_PATIENCE + 1.0
 
@@ -86,7 +84,7 @@ def sweep(*, dry_run: bool = False) -> list[SweptTree]:
     """
     swept = [_dry(record) if dry_run else _sweep(record) for record in recorded() if is_left_over(record)]
     if not dry_run:
-        _tidy(realm())
+        _sweeping_files.tidy(realm())
     return swept
 
 
@@ -127,11 +125,11 @@ def end_leftovers(record: Record) -> tuple[StopOutcome, tuple[Swept, ...]]:
     """End what is left of a tree that no guardian holds; remove its record if all of it is gone."""
     leftovers = Leftovers(record)
     try:
-        leftovers.listing()
+        _see_all(leftovers)
         outcome = end(leftovers, record.stop_signal, record.crash_grace)
         if not outcome.survivors and leftovers.empty():
-            _remove_pidfile(record, outcome)
-            _remove(record)
+            _sweeping_files.remove_pidfile(record, outcome)
+            _sweeping_files.remove(record)
     finally:
         leftovers.close()
     return outcome, _processes(outcome, leftovers)
@@ -145,6 +143,19 @@ def _dry(record: Record) -> SweptTree:
     finally:
         leftovers.close()
     return SweptTree(record.name, record.argv, record.owner.pid, "would sweep", tuple(found), 0.0)
+
+
+def _see_all(leftovers: Leftovers) -> None:
+    """Read until two readings agree, before anyone is ended: with its parent a process may lose its only evidence.
+
+    One reading can miss the living, while others of the tree die (proc(5), /proc/PID/task/TID/children).
+    """
+    seen: set[int] = set()
+    for _ in range(_MOST_READINGS):
+        now = set(leftovers.listing())
+        if now <= seen:
+            return
+        seen = now
 
 
 def _sweep(record: Record, *, ask: bool = False) -> SweptTree:
@@ -199,82 +210,6 @@ def _verdict(outcome: StopOutcome, processes: tuple[Swept, ...], guarded: bool) 
     if processes:
         return "swept"
     return "ended by its guardian" if guarded else "nothing left"
-
-
-def _remove_pidfile(record: Record, outcome: StopOutcome) -> None:
-    """Remove the pidfile if it still names one of those who have ended, as the guardian would have done."""
-    if record.pidfile is None:
-        return
-    ended = {pid for pid, _ in (*outcome.polite, *outcome.killed)}
-    ended |= set() if record.worker is None else {record.worker.pid}
-    for pid in ended:
-        if not platform.is_alive(pid):  # else another process has the number by now, and may have written the file
-            Pidfile(record.pidfile).remove_if_names(pid)
-
-
-def _remove(record: Record) -> None:
-    """Remove the record and the run's own log, if they are still there."""
-    if record.removes_log and record.log is not None and _is_run_log(record.log):
-        _unlink(record.log)
-    _unlink(record.path)
-
-
-def _is_run_log(path: str) -> bool:
-    """A record could name any file; only what `output` makes is removed on its word."""
-    folder, name = os.path.split(path)
-    if not (name.startswith("servermgr-") and name.endswith(".log")):
-        return False
-    try:
-        seen = os.lstat(path)
-    except OSError:
-        return False
-    private = stat.S_ISREG(seen.st_mode) and stat.S_IMODE(seen.st_mode) == 0o600 and not ledger.distrust(seen)
-    return private and os.path.realpath(folder) == os.path.realpath(tempfile.gettempdir())
-
-
-def _unlink(path: str) -> None:
-    try:
-        os.unlink(path)
-    except OSError:
-        pass  # gone already, or in a directory that is read-only by now: it is looked at again next time
-
-
-def _tidy(here: str) -> None:
-    """Remove records of earlier boots of this machine, half-written ones whose writer is gone, and stale leases."""
-    for path, record in ledger.entries():
-        if record is not None and is_of_earlier_boot(record.realm, here):
-            _remove(record)
-        elif record is None and _is_abandoned(path):
-            _unlink(path)
-    _tidy_logs()
-    _ports_claims.tidy()
-
-
-def _tidy_logs() -> None:
-    """Remove logs whose owner died before a guardian had written the record that would name them."""
-    named = {record.log for _, record in ledger.entries() if record is not None}
-    namespace, _, _ = owner_stamp().partition(".")
-    folder = tempfile.gettempdir()
-    try:
-        names = os.listdir(folder)
-    except OSError:
-        return
-    for path in (os.path.join(folder, name) for name in names if _is_of_dead_owner(name, namespace)):
-        if path not in named and _is_run_log(path):
-            _unlink(path)
-
-
-def _is_of_dead_owner(name: str, namespace: str) -> bool:
-    numbers = name.rpartition("-")[0].rpartition("-")[2].split(".")
-    if not name.startswith("servermgr-") or len(numbers) != 3 or not "".join(numbers).isdecimal():
-        return False
-    where, pid, start = numbers
-    return where == namespace and not Identity(int(pid or 0), int(start or 0)).is_alive()
-
-
-def _is_abandoned(path: str) -> bool:
-    _, partial, writer = os.path.basename(path).rpartition(ledger.PARTIAL)
-    return bool(partial) and writer.isascii() and writer.isdigit() and not platform.is_alive(int(writer))
 
 
 _swept_once = False

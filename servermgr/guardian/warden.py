@@ -19,6 +19,10 @@ from servermgr.guardian.worker import Worker
 from servermgr.stopping import Stopping
 
 
+#: Milliseconds of one poll at most.
+_LONGEST_POLL = 86_400_000.0
+
+
 class Warden:
     """Launches the command of a spec, holds its tree, and ends with it.
 
@@ -213,5 +217,6 @@ class Warden:
 
 
 def _milliseconds(seconds: float) -> float:
-    # poll(2) counts in whole milliseconds and rounds down: half a one would be a spin.
-    return max(1.0, seconds * 1000.0) if seconds > 0 else 0.0
+    # poll(2) counts in whole milliseconds and rounds down: half a one would be a spin. And it takes no more than some
+    # weeks, while a grace period may be endless: then the next step is to look at the clock again.
+    return min(max(1.0, seconds * 1000.0), _LONGEST_POLL) if seconds > 0 else 0.0
