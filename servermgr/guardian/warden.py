@@ -18,7 +18,6 @@ from servermgr.guardian.record import Record, unlink
 from servermgr.guardian.worker import Worker
 from servermgr.stopping import Stopping
 
-
 #: Milliseconds of one poll at most.
 _LONGEST_POLL = 86_400_000.0
 
