@@ -88,8 +88,15 @@ def said(process: subprocess.Popen[bytes], text: bytes) -> None:
     assert process.stdout.readline() == text + b"\n"
 
 
+def lives(pid: int) -> bool:
+    try:
+        return is_living(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def gone(pid: int) -> bool:
-    return until(lambda: not psutil.pid_exists(pid) or not is_living(psutil.Process(pid)), f"the end of {pid}")
+    return until(lambda: not lives(pid), f"the end of {pid}")
 
 
 def guard_of(process: subprocess.Popen[bytes]) -> psutil.Process:

@@ -181,6 +181,7 @@ def test_ctrl_c_ends_the_tree_politely_and_is_raised_then(
     """The server hears SIGTERM alone, never the terminal's SIGINT, and is gone when KeyboardInterrupt is raised."""
     terminal = owner(act)
     worker = worker_of(terminal)
+    time.sleep(0.3)  # between its last word and the waiting, a Ctrl-C would be the program's own to handle
     terminal.press(CTRL_C)
     assert terminal.read_until("INTERRUPTED") == "INTERRUPTED up SIGTERM went politely None []"
     assert not is_living(worker)
@@ -193,6 +194,7 @@ def test_a_second_ctrl_c_kills_at_once(owner: Callable[..., Terminal], diary: Pa
     """However long the grace period is; the program goes on when the tree is gone."""
     terminal = owner(act, stays=True)
     worker = worker_of(terminal)
+    time.sleep(0.3)  # as above
     began = time.monotonic()
     terminal.press(CTRL_C)
     until(lambda: "SIGTERM" in diary.read_text(), "the polite signal")
