@@ -87,6 +87,14 @@ def is_living(process: psutil.Process) -> bool:
         return False
 
 
+def lives(pid: int) -> bool:
+    """Whether somebody lives under this pid; asked in one step, since between two he may have gone."""
+    try:
+        return is_living(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def tree_of(pid: int) -> list[psutil.Process]:
     """A process and all that descends from it, by identity, to look at them when they should be gone."""
     root = psutil.Process(pid)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import census
 import psutil
 import pytest
-from stand_ins import PATIENCE, ROOT, content, is_living, python, until
+from stand_ins import PATIENCE, ROOT, content, is_living, lives, python, until
 from terminal import CTRL_BACKSLASH, CTRL_C, CTRL_Z, terminal
 
 import servermgr
@@ -86,13 +86,6 @@ def said(process: subprocess.Popen[bytes], text: bytes) -> None:
     """Wait for a line of its standard output."""
     assert process.stdout is not None
     assert process.stdout.readline() == text + b"\n"
-
-
-def lives(pid: int) -> bool:
-    try:
-        return is_living(psutil.Process(pid))
-    except psutil.NoSuchProcess:
-        return False
 
 
 def gone(pid: int) -> bool:
@@ -239,7 +232,7 @@ def test_the_zoo_does_not_outlive_a_step(scenario: str, tmp_path: Path) -> None:
         assert (roster / "ready").exists(), done.stderr
         assert done.returncode == (0 if scenario == "nohup_disown_exits" else 124)
         for pid in [int(entry.name) for entry in roster.iterdir() if entry.name.isdigit()]:
-            assert not psutil.pid_exists(pid) or not is_living(psutil.Process(pid))
+            assert not lives(pid)
     assert ("had to be killed" in done.stderr) == (scenario == "ignores_term")
 
 

@@ -14,9 +14,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 import pytest
-from stand_ins import ANSWERING, PATIENCE, ROOT, content, is_living, until
+from stand_ins import ANSWERING, PATIENCE, ROOT, content, lives, until
 from terminal import CTRL_C, terminal
 
 import servermgr
@@ -314,7 +313,7 @@ def test_ctrl_c_twice_means_now(tmp_path: Path) -> None:
         began = time.monotonic()
         assert shown.wait() == 0
         assert time.monotonic() - began < 15
-        assert not any(psutil.pid_exists(pid) and is_living(psutil.Process(pid)) for pid in pids)
+        assert not any(lives(pid) for pid in pids)
 
 
 def test_ctrl_c_is_the_commands_and_then_all_is_stopped(tmp_path: Path) -> None:
@@ -341,7 +340,7 @@ def test_servers_and_command_end_with_a_killed_up(tmp_path: Path) -> None:
         assert len(pids) >= 2
         process.kill()
         for pid in pids:
-            until(lambda pid=pid: not psutil.pid_exists(pid) or not is_living(psutil.Process(pid)), f"the end of {pid}")
+            until(lambda pid=pid: not lives(pid), f"the end of {pid}")
     for folder in Path(os.environ["TMPDIR"]).glob("servermgr-up-*"):
         shutil.rmtree(folder)
 

@@ -9,10 +9,9 @@ import re
 import signal
 from typing import NamedTuple
 
-import psutil
 import pytest
 from inner_runs import Inner, gone
-from stand_ins import PATIENCE, ROOT, is_living, until
+from stand_ins import PATIENCE, ROOT, lives, until
 
 import servermgr
 
@@ -385,7 +384,7 @@ def test_cannot(servermgr):
 
 
 def is_living_pid(pid: int) -> bool:
-    return psutil.pid_exists(pid) and is_living(psutil.Process(pid))
+    return lives(pid)
 
 
 # ---- the end of a run ------------------------------------------------------------------------------------------------
