@@ -169,8 +169,6 @@ class Trial:
             owner.wait(PATIENCE)
         if not self.plan.has_witness:
             self._end_late_helpers()
-            living = [entry for roster in self._rosters for entry in census.living(roster)]
-            self._evidence = proven(living, self._ledger)
 
     def _victims(self) -> list[int]:
         found = helpers(self._folder)
@@ -206,6 +204,16 @@ class Trial:
         while (left := self._living()) and self.plan.has_witness and time.monotonic() < give_up:
             time.sleep(0.02)
         self.result.before = [str(entry) for entry in left]
+
+    def note_evidence(self) -> None:
+        """Directly before the sweep: who has evidence on him? Who has lost it by himself since cannot be found by it.
+
+        A process that has overwritten its environment is known by its parent alone, and a root may leave its children
+        at any time.
+        """
+        if not self.plan.has_witness:
+            living = [entry for roster in self._rosters for entry in census.living(roster)]
+            self._evidence = proven(living, self._ledger)
 
     def judge(self) -> None:
         """After the sweep: who lives still, and should he have been found?"""

@@ -88,6 +88,8 @@ class Campaign:
             try:
                 with ThreadPoolExecutor(self._jobs) as pool:
                     self.tally.results += pool.map(Trial.run, trials)
+                for trial in trials:
+                    trial.note_evidence()
                 self._sweep()
                 self._look(trials, crowd, log)
             finally:
