@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from servermgr import _web_health, _web_socket, base
 from servermgr._python_program import Interpreter, not_installed
+from servermgr._server_state import refuse_second
 from servermgr.addresses import endpoint, reached_at
 from servermgr.errors import WorkerError
 from servermgr.readiness import ATTEMPT_LIMIT
@@ -131,8 +132,7 @@ class WebManager(base.Manager):
                 shows its last output.
             ReadyTimeoutError: It did not answer in time.
         """
-        if self.process is not None:
-            raise WorkerError(None, "a process is running already: stop it first", name=self.name)
+        refuse_second(self)
         with self._named():
             python = Interpreter(
                 self.python, env=self.env, cwd=self.cwd, pythonpath=self.pythonpath, without=_NOT_INHERITED

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from servermgr import base, ports
+from servermgr._server_state import running
 from servermgr.errors import LaunchError, WorkerError
 from servermgr.probe_forms import ProbeLike, make_probe
 from servermgr.readiness import ATTEMPT_LIMIT
@@ -164,9 +165,7 @@ class CommandManager(base.Manager):
         return self._ask_within(ATTEMPT_LIMIT)
 
     def _ask_within(self, limit: float) -> object:
-        process = self.process
-        if process is None or process.poll() is not None:
-            raise WorkerError(None, "it does not run", name=self.name)
+        process = running(self)
         if self._question is None:
             return None
         try:

@@ -28,6 +28,7 @@ from servermgr._nginx_base_dir import prepare
 from servermgr._nginx_config import CONFIG, ERROR_LOG, PIDFILE, Configuration
 from servermgr._nginx_mappings import FastCgi, Filesystem, Http, Redirect
 from servermgr._nginx_quoting import ConfigurationError, authority
+from servermgr._server_state import refuse_second
 from servermgr.addresses import reached_at
 from servermgr.errors import LaunchError, WorkerError
 
@@ -187,8 +188,7 @@ class Manager(servermgr.base.Manager):
             ConfigurationError: What nginx itself says against the configuration.
             AddressInUseError: Somebody else listens.
         """
-        if self.process is not None:  # before its files are written again
-            raise WorkerError(None, "a process is running already: stop it first", name=self.name)
+        refuse_second(self)
         with self._named(), ports.drawn(self._configuration.host, self._wanted_port) as lease:
             self._configuration.port = lease.port
             if not self._is_named:

@@ -34,6 +34,7 @@ from servermgr._postgres_dsn import Database
 from servermgr._postgres_wire import AuthenticationError, Session, SqlError, identifier
 from servermgr._server_complaint import explained
 from servermgr._server_options import checked_host, checked_port
+from servermgr._server_state import refuse_second, running
 from servermgr.errors import LaunchError, WorkerError
 
 if TYPE_CHECKING:
@@ -160,8 +161,7 @@ class Manager(ForClients):
             AddressInUseError: Somebody else listens.
             WorkerError: A server runs on the directory already.
         """
-        if self.process is not None:
-            raise WorkerError(None, "a process is running already: stop it first", name=self.name)
+        refuse_second(self)
         super().stop()  # ends the wait for one that was not waited for; nothing to do after any other
         with self._named():
             self._start()
@@ -244,9 +244,7 @@ class Manager(ForClients):
             self._ask_within(HEALTH_TIMEOUT)
 
     def _ask_within(self, limit: float) -> None:
-        process = self.process
-        if process is None or process.poll() is not None:
-            raise WorkerError(None, "it does not run")
+        process = running(self)
         # Its own word first: a connection that it has to refuse is a line in its log, and a process to start.
         lock = lockfile.read(self.db_dir)
         if lock is None or lock.pid != process.pid:

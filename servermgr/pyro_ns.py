@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import servermgr.base
 from servermgr import _pyro_client
 from servermgr._python_program import Interpreter
+from servermgr._server_state import refuse_second
 from servermgr.errors import LaunchError, WorkerError
 from servermgr.ports import drawn
 from servermgr.readiness import ATTEMPT_LIMIT
@@ -103,8 +104,7 @@ class Manager(servermgr.base.Manager):
             AddressInUseError: Somebody else listens on the address.
             LaunchError: Pyro5 is not installed, or data_dir cannot be used.
         """
-        if self.process is not None:
-            raise WorkerError(None, "a process is running already: stop it first", name=self.name)
+        refuse_second(self)
         with self._named():
             python = Interpreter(self.python, env=self.env)
             python.require("Pyro5", "pyro")

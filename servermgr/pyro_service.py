@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import servermgr.base
 from servermgr import _pyro_client, _pyro_order
 from servermgr._python_program import Interpreter
+from servermgr._server_state import refuse_second
 from servermgr.addresses import endpoint
 from servermgr.errors import WorkerError
 from servermgr.readiness import ATTEMPT_LIMIT
@@ -125,8 +126,7 @@ class Manager(servermgr.base.Manager):
             WorkerExitedError: It ended at once, since it cannot be imported or unpickled, there is no name
                 server, or another service has the name; the error shows its last output.
         """
-        if self.process is not None:
-            raise WorkerError(None, "a process is running already: stop it first", name=self.name)
+        refuse_second(self)
         with self._named():
             python = Interpreter(self.python, env=self.env, cwd=self.cwd, pythonpath=self.pythonpath)
             python.require("Pyro5", "pyro")

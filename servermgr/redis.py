@@ -23,6 +23,7 @@ from servermgr._redis_program import complaint, find
 from servermgr._redis_wire import ReplyError, Session
 from servermgr._server_complaint import explained
 from servermgr._server_options import checked_host, checked_port
+from servermgr._server_state import refuse_second, running
 from servermgr.addresses import reached_at
 from servermgr.errors import WorkerError
 
@@ -174,8 +175,7 @@ class Manager(servermgr.base.Manager):
             AddressInUseError: Somebody else listens.
             WorkerError: A server runs on the directory already.
         """
-        if self.process is not None:  # before its files are written again
-            raise WorkerError(None, "a process is running already: stop it first", name=self.name)
+        refuse_second(self)
         super().stop()  # ends the wait for one that was not waited for; nothing to do after any other
         with self._named():
             self._start()
@@ -249,9 +249,7 @@ class Manager(servermgr.base.Manager):
             self._ask_within(HEALTH_TIMEOUT)
 
     def _ask_within(self, limit: float) -> None:
-        process = self.process
-        if process is None or process.poll() is not None:
-            raise WorkerError(None, "it does not run")
+        running(self)
         answer = self._ask(limit, "PING")
         if answer != "PONG":
             raise WorkerError(None, f"it answers {answer!r}")
