@@ -55,6 +55,7 @@ class AdoptedTree(Pinned):
         self._lock = threading.RLock()
         self._outcome: StopOutcome | None = None
         self._stopping: Stopping | None = None
+        self._ending = False
         stat = platform.read_stat(self._pid)
         self._leads_group = stat is not None and stat.pgrp == self._pid
         self._leads_session = stat is not None and stat.session == self._pid
@@ -89,6 +90,7 @@ class AdoptedTree(Pinned):
     def ask_stop(self, number: int, grace: float) -> None:
         with self._lock:
             if self._stopping is None:
+                self._ending = True  # the session is read while the worker lives: afterwards it may be nobody's
                 self.listing()
                 self._stopping = Stopping(self, number, grace)
             else:
@@ -126,7 +128,7 @@ class AdoptedTree(Pinned):
             worker = pin(self._pid)
             yield from [] if worker is None else [worker]
         yield from self.descendants_of(roots)
-        if self._stopping is not None:  # a pass over the machine, so only when it is needed
+        if self._ending:  # a pass over the machine, so only when it is needed
             yield from self._of_session()
 
     def _of_session(self) -> Iterable[Held]:

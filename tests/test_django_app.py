@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import signal
@@ -383,9 +384,13 @@ def example(port: int, folder: Path) -> Iterator[tuple[subprocess.Popen[str], li
         try:
             assert child.stdout is not None
             lines = list(itertools.takewhile(lambda line: not line.startswith("open"), child.stdout))
-            tree = [psutil.Process(int(line.strip()[:-1].rpartition("[")[2])) for line in lines]
-            assert {process.name() for process in tree} == {"nginx", "hello"}
-            yield child, tree
+            tree = {}
+            for line in lines:
+                with contextlib.suppress(psutil.NoSuchProcess):  # a launcher that was just leaving when it was printed
+                    process = psutil.Process(int(line.strip()[:-1].rpartition("[")[2]))
+                    tree[process] = process.name()
+            assert set(tree.values()) == {"nginx", "hello"}
+            yield child, list(tree)
         finally:
             child.kill()
 
