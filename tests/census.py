@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from zoo_kit import process_stat
+from zoo_kit import CONFIRM, process_stat
 
 HERE = Path(__file__).resolve().parent
 ZOO = HERE / "zoo.py"
@@ -175,13 +175,17 @@ def wait_gone(roster: Path, timeout: float) -> list[Entry]:
 
 def kill(entry: Entry) -> None:
     """SIGKILL that process, and no other one that has its pid by now."""
+    _send(entry, signal.SIGKILL)
+
+
+def _send(entry: Entry, number: int) -> None:
     try:
         handle = os.pidfd_open(entry.pid)
     except ProcessLookupError:
         return
     try:
         if entry.alive:  # looked at after the handle was opened: they are the same process
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            signal.pidfd_send_signal(handle, number)
     except ProcessLookupError:
         pass
     finally:
@@ -223,12 +227,24 @@ class Crowd(list[Entry]):
         self._directory = directory
 
     def harmed(self) -> list[str]:
-        """What was done to them, a text for each; empty: nothing."""
+        """What was done to them until now, a text for each; empty: nothing."""
+        for entry in self:
+            self._hear(entry)
         found = [f"{entry.role} is dead" for entry in self if not entry.alive]
         found += [f"{entry.role} is stopped" for entry in self if entry.state in ("T", "t")]
         roles = {str(entry.pid): entry.role for entry in self}
         notes = [(path.name.split("-")[1], path.read_text()) for path in self._directory.glob("harm-*-*[0-9]")]
         return found + [f"{roles.get(pid, pid)} got {text}" for pid, text in notes]
+
+    def _hear(self, entry: Entry) -> None:
+        """Have it take note of every signal that it was sent before; who is dead or stopped will not."""
+        heard = self._directory / f"heard-{entry.pid}"
+        heard.unlink(missing_ok=True)
+        _send(entry, CONFIRM)
+        end = time.monotonic() + 20.0
+        while not heard.exists() and entry.alive and entry.state not in ("T", "t"):
+            assert time.monotonic() < end, f"{entry.role} does not answer"
+            time.sleep(0.002)
 
 
 @contextlib.contextmanager
@@ -252,8 +268,8 @@ def innocents(scenario: str = "plain") -> Iterator[Crowd]:
             assert time.monotonic() < end, f"the bystanders did not come up: {crowd}"
             time.sleep(0.005)
         yield crowd
-        time.sleep(0.05)  # a signal sent just now is noted only when the bystander has woken up
-        assert not crowd.harmed(), "; ".join(crowd.harmed())
+        harmed = crowd.harmed()
+        assert not harmed, "; ".join(harmed)
     finally:
         cleanup(directory)
         for starter in starters:

@@ -227,6 +227,11 @@ def innocent(nest: Nest, kind: str) -> None:
     def note(number: int, _: object) -> None:
         kit.write_atomically(nest.path(f"harm-{os.getpid()}-{number}"), signal.Signals(number).name)
 
+    def confirm(*_: object) -> None:
+        kit.write_atomically(nest.path(f"heard-{os.getpid()}"), "all that was sent before this")
+
+    # Of signals that wait, the kernel delivers the lowest number first, and Python runs the handlers in that order.
+    signal.signal(kit.CONFIRM, confirm)
     for name in (*kit.POLITE, "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT"):
         signal.signal(getattr(signal, name), note)
     if kind == "child":

@@ -23,6 +23,7 @@ IMPOSSIBLE = 77
 #: Seconds that any animal lives at most, whatever becomes of the test.
 LIFE = 120.0
 POLITE = ("SIGTERM", "SIGINT", "SIGHUP")
+CONFIRM = getattr(signal, "SIGRTMIN", 34) + 1  # asks a bystander whether it has taken note of all that it was sent
 #: Numbers of the system calls that libc does not offer bare: clone, exit.
 SYSCALLS = {"x86_64": (56, 60), "aarch64": (220, 93), "riscv64": (220, 93)}
 
