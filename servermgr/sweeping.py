@@ -40,7 +40,8 @@ class Swept(NamedTuple):
     """One process that a sweep has found.
 
     Attributes:
-        pid, name: Which process.
+        pid: Its pid.
+        name: The system's name of it.
         evidence: What claimed it: `identity`, `marker`, `pidfile`, `descent`; see `servermgr.leftovers`.
         done: `went` (politely), `killed`, `alive` (with the reason), or `found` in a dry run.
     """
@@ -55,7 +56,8 @@ class SweptTree(NamedTuple):
     """One tree that a sweep has dealt with.
 
     Attributes:
-        name, argv: Of the manager, and its command.
+        name: The manager's name.
+        argv: Its command.
         owner: The pid of the dead owner.
         verdict: `swept`, `would sweep` (a dry run), `ended by its guardian`, `nothing left`, `survivors`.
         processes: Who was found.
