@@ -24,14 +24,16 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 BLOCK = re.compile(r"((?:^<!-- .*? -->\n\n?)*)^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FILE = re.compile(r"(?:#|//) ([\w./-]+\.\w+|Dockerfile|Jenkinsfile)$")
-#: What runs here, and is no matter of the example: the tools of this interpreter, and nothing is installed.
-SHELL = f"""
-servermgr() {{ {sys.executable} -m servermgr "$@"; }}
-python() {{ {sys.executable} "$@"; }}
-pytest() {{ {sys.executable} -m pytest -p no:cacheprovider "$@"; }}
-pip() {{ :; }}
-"""
+FILE = re.compile(r"(?:#|//) ([\w./-]+\.\w+|(?:[\w./-]+/)?(?:Dockerfile|Jenkinsfile))$")
+#: The tools of this interpreter come first; and pip, which may not ask any index, finds that all is there already.
+TOOLS = {
+    "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath))),
+    "PIP_NO_INDEX": "1",
+    "PIP_QUIET": "1",
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_ROOT_USER_ACTION": "ignore",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+}
 
 
 class Block(NamedTuple):
@@ -90,12 +92,12 @@ class Folder:
         self.path = path
         self._ports = ports
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-        self._env |= {
-            "PYTHONPATH": str(ROOT),
+        self._env |= TOOLS | {
             "PYTHONDONTWRITEBYTECODE": "1",
-            "SERVERMGR_LEDGER": str(path / "ledger"),
-            "PYTEST_ADDOPTS": f"--basetemp={path / 'base'} -p no:timeout",
+            "SERVERMGR_LEDGER": str(path / ".ledger"),
+            "PYTEST_ADDOPTS": f"--basetemp={path / '.base'} -p no:timeout -p no:cacheprovider",
             "NO_COLOR": "1",
+            "VIRTUALENV_OVERRIDE_APP_DATA": str(path / ".virtualenv"),
         }
 
     def here(self, text: str) -> str:
@@ -110,13 +112,13 @@ class Folder:
         path.write_text(self.here(text), encoding="utf-8")
 
     def program(self, text: str) -> subprocess.CompletedProcess[str]:
-        return self._run([sys.executable, "-c", self.here(text)])
+        return self.run(sys.executable, "-c", self.here(text))
 
     def shell(self, text: str) -> subprocess.CompletedProcess[str]:
-        """`set -e`: the first command that fails is the last one."""
-        return self._run(["bash", "-c", f"{SHELL}\nset -e\n{self.here(text)}"])
+        """The first command that fails is the last one."""
+        return self.run("bash", "-ec", self.here(text))
 
-    def _run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str) -> subprocess.CompletedProcess[str]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         return subprocess.run(  # type: ignore[call-overload]
             argv, **pipes, text=True, check=False, timeout=50, cwd=self.path, env=self._env

@@ -167,3 +167,12 @@ def test_every_page_is_part_of_the_site() -> None:
     for path in sorted((ROOT / "docs").rglob("*.md")):
         page = path.relative_to(ROOT / "docs").with_suffix("")
         assert page.name == "index" or str(page) in entries or str(page.parent / "*").removeprefix("./") in entries
+
+
+def test_each_error_has_its_section_in_troubleshooting() -> None:
+    from servermgr import errors
+
+    text = (ROOT / "docs" / "guide" / "troubleshooting.md").read_text("utf-8")
+    names = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    for name in {name for name in names if not name.startswith("_")}:
+        assert f"\n## {name}\n" in text, name
