@@ -21,7 +21,6 @@ exclude_patterns = ["_static"]
 # ---- pages ------------------------------------------------------------------------------------------------------
 
 myst_heading_anchors = 3  # links to headings are written as on GitHub, where the pages are read, too
-suppress_warnings = ["toc.empty_glob"]  # the globs in index.md are for pages to come
 # A word in single backquotes is a name of ours, which becomes a link where there is one, or just code.
 default_role = "py:obj"
 
