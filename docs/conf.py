@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import servermgr
+import servermgr.base
 
 if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.addnodes import pending_xref
     from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
 
 project = "servermgr"
 author = "the servermgr authors"
@@ -28,7 +32,7 @@ default_role = "py:obj"
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {"members": True}
 autodoc_class_signature = "mixed"
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 88
@@ -52,12 +56,12 @@ if not (Path(__file__).parent.parent / "README.md").exists():  # some pages show
     raise FileNotFoundError("the documentation is built from a checkout, with README.md beside docs/")
 
 
-# Napoleon takes what stands before the first colon of a property's docstring for its type. Ours are sentences.
+# Napoleon takes what stands before the first colon of a docstring of these for a type. Ours are sentences.
 _COLON = "\uf83a"
 
 
 def _hide_colon(_app: Sphinx, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
-    if what in ("attribute", "property"):
+    if what in ("attribute", "data", "property"):
         lines[:1] = [line.replace(":", _COLON) for line in lines[:1]]
 
 
@@ -65,7 +69,44 @@ def _show_colon(_app: Sphinx, _what: str, _name: str, _obj: object, _options: ob
     lines[:] = [line.replace(_COLON, ":") for line in lines]
 
 
+def _leave_out(_app: Sphinx, _what: str, _name: str, obj: object, _skip: bool, _options: object) -> bool | None:
+    """The fields of a named tuple: its own docstring has said what they are."""
+    return True if (getattr(obj, "__doc__", None) or "").startswith("Alias for field number") else None
+
+
+def _show_bases(_app: Sphinx, _name: str, _obj: type, _options: object, bases: list[type]) -> None:
+    """In place of a base that is not public those that it has."""
+    for number, base in reversed(list(enumerate(bases))):
+        if isinstance(base, type) and ("._" in base.__module__ or base.__name__.startswith("_")):
+            bases[number : number + 1] = base.__bases__
+
+
+def _find(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element) -> Element | None:
+    """A name that is documented in another module than the one that speaks of it, `servermgr.Stack` for example."""
+    if node.get("refdomain") != "py":
+        return None
+    python = env.domains.python_domain
+    name = node["reftarget"].removesuffix("()").rpartition(".")[2] if node["reftarget"] in _SHORT else ""
+    home = next((home for home in _HOMES if f"{home}.{name}" in python.objects), None)
+    if not name or home is None:
+        return None
+    return python.resolve_xref(env, node["refdoc"], app.builder, "obj", f"{home}.{name}", node, content)
+
+
+_HOMES = ("servermgr.base", "servermgr.errors", "servermgr.command", "servermgr.stack", "servermgr")
+_SHORT = {
+    f"{prefix}{name}"
+    for module in (servermgr, servermgr.base, servermgr.errors)
+    for name in getattr(module, "__all__", vars(module))
+    for prefix in ("", "servermgr.", "servermgr.base.")
+    if name[0].isupper()
+}
+
+
 def setup(app: Sphinx) -> None:
     """Called by Sphinx. Napoleon itself has the priority 500."""
     app.connect("autodoc-process-docstring", _hide_colon, priority=400)
     app.connect("autodoc-process-docstring", _show_colon, priority=600)
+    app.connect("autodoc-skip-member", _leave_out)
+    app.connect("autodoc-process-bases", _show_bases)
+    app.connect("missing-reference", _find)

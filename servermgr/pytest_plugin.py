@@ -9,7 +9,8 @@ or, for a fixture of any scope from any manager, in `conftest.py`::
 
     from servermgr.pytest_plugin import server_fixture
 
-    cache = server_fixture(lambda: redis.Manager("127.0.0.1", 0), scope="session")
+    cache = server_fixture(lambda tmp_path_factory: redis.Manager("127.0.0.1", 0, tmp_path_factory.mktemp("redis")),
+                           scope="session")
 
 `scope="run"` instead of `"session"` makes it one server for all workers of pytest-xdist.
 

@@ -176,3 +176,11 @@ def test_each_error_has_its_section_in_troubleshooting() -> None:
     names = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
     for name in {name for name in names if not name.startswith("_")}:
         assert f"\n## {name}\n" in text, name
+
+
+def test_each_public_module_has_its_page_in_the_reference() -> None:
+    """A module says by `__all__` that it is one. A new one needs a page like those that docs/reference has."""
+    text = "".join(path.read_text("utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+    for path in (ROOT / "servermgr").glob("[!_]*.py"):
+        if "\n__all__ = " in path.read_text("utf-8"):
+            assert f"automodule:: servermgr.{path.stem}\n" in text, f"docs/reference/{path.stem}.md is missing"

@@ -76,7 +76,8 @@ def test_gitlab_ci(project: Folder, number: int) -> None:
     jobs = {name: job for name, job in pipeline.items() if name != "default"}
     assert list(jobs) == ["test"]
     parts = [pipeline.get("default", {}), *jobs.values()]
-    commands = [line for key in ("before_script", "script", "after_script") for part in parts for line in part.get(key, [])]
+    keys = ("before_script", "script", "after_script")
+    commands = [line for key in keys for part in parts for line in part.get(key, [])]
     assert all(isinstance(command, str) for command in commands)  # a colon in it would make a table of it
     all_succeed(project, commands)
     for path in jobs["test"].get("artifacts", {}).get("paths", []):
@@ -130,8 +131,9 @@ def instructions(text: str) -> Iterator[tuple[str, str]]:
 def in_a_container() -> list[str]:
     """What makes a command PID 1, where this user may; else nothing."""
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    may = os.geteuid() == 0 and shutil.which("unshare") and not subprocess.run([*command, "true"], check=False).returncode
-    return command if may else []
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        return []
+    return [] if subprocess.run([*command, "true"], check=False).returncode else command
 
 
 @pytest.mark.parametrize("number", range(2))
