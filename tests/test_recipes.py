@@ -122,7 +122,7 @@ def test_nox(project: Folder) -> None:
 
 
 def instructions(text: str) -> Iterator[tuple[str, str]]:
-    for line in text.splitlines():
+    for line in text.replace("\\\n", "").splitlines():
         if line and not line.startswith("#"):
             word, _, rest = line.partition(" ")
             yield word, rest
