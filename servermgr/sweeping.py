@@ -91,7 +91,10 @@ def sweep(*, dry_run: bool = False) -> list[SweptTree]:
 
 
 def recorded() -> list[Record]:
-    """The recorded trees of this user on this machine, live and left over, oldest first."""
+    """The recorded trees of this user on this machine, live and left over, oldest first.
+
+    Nothing is changed by that. A tree may have ended since its record was read.
+    """
     here = realm()
     return [record for record in ledger.records() if record.realm == here]
 

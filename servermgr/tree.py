@@ -226,5 +226,9 @@ def infos(parents: Mapping[int, int]) -> list[ProcessInfo]:
 
 
 def format_tree(processes: Sequence[ProcessInfo]) -> str:
-    """The tree as lines of text, indented by depth."""
+    """A process tree as text for people: one line for each process, `name [pid]`, indented by depth.
+
+    Args:
+        processes: As `Manager.processes` lists them.
+    """
     return "\n".join(f"{'   ' * info.depth}{'└─ ' if info.depth else ''}{info.name} [{info.pid}]" for info in processes)
