@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +120,48 @@ def test_an_example_that_does_not_work_is_found(tmp_path: Path) -> None:
 def test_what_is_shown_is_compared(said: str, shown: list[str], same: bool) -> None:
     """Numbers may differ, `…` stands for anything, and all else must be there."""
     assert (differs(said, shown) is None) == same
+
+
+# ---- examples in docstrings -----------------------------------------------------------------------------------
+
+
+def docstrings() -> list[tuple[str, str]]:
+    """Those that the reference can show, each with where it stands."""
+    found = []
+    for path in sorted((ROOT / "servermgr").glob("[!_]*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                name = getattr(node, "name", "")
+                found.append((f"{path.stem}.{name}" if name else path.stem, ast.get_docstring(node) or ""))
+    return found
+
+
+def code_blocks(docstring: str) -> list[str]:
+    """What is indented behind a `::`."""
+    blocks = re.findall(r"::\n\n((?:(?:[ ]{4}.*)?\n)+)", docstring + "\n")
+    return [textwrap.dedent(block) for block in blocks]
+
+
+def test_examples_in_docstrings_are_python() -> None:
+    """They are part of a whole, and cannot be run by themselves."""
+    blocks = [(where, block) for where, docstring in docstrings() for block in code_blocks(docstring)]
+    assert len(blocks) > 10
+    for where, block in blocks:
+        compile(block, where, "exec")
+
+
+def test_the_example_of_the_package_itself(tmp_path: Path, free_port: int) -> None:
+    """As it stands in its docstring."""
+    import servermgr
+
+    program = f"""
+import doctest
+test = doctest.DocTestParser().get_doctest({servermgr.__doc__!r}, {{}}, "servermgr", None, 0)
+result = doctest.DocTestRunner().run(test)
+assert result.attempted > 1 and not result.failed
+"""
+    done = Folder(tmp_path, {"8123": str(free_port)}).program(program)
+    assert done.returncode == 0, done.stdout
 
 
 # ---- links ----------------------------------------------------------------------------------------------------
