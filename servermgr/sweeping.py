@@ -40,8 +40,7 @@ class Swept(NamedTuple):
     """One process that a sweep has found.
 
     Attributes:
-        pid: Its pid.
-        name: The system's name of it.
+        pid, name: Which process.
         evidence: What claimed it: `identity`, `marker`, `pidfile`, `descent`; see `servermgr.leftovers`.
         done: `went` (politely), `killed`, `alive` (with the reason), or `found` in a dry run.
     """
