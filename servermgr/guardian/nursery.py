@@ -15,12 +15,13 @@ import select
 import signal
 
 from servermgr import platform
-from servermgr.guardian import protocol
+from servermgr.guardian import protocol, spare
 from servermgr.guardian.orphans import Orphans, StandIn
 from servermgr.guardian.warden import Warden
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 #: Seconds of one wait at most: poll(2) takes no more than some weeks, while a grace period may be endless.
@@ -65,7 +66,9 @@ class Nursery:
         self._wake = _wake_on_child()
         self._guardians: dict[int, StandIn] = {}
         self._standing_in: list[StandIn] = []
-        self._orphans = Orphans(self._guardians, self._reap)
+        self._spare: spare.Spare | None = None
+        self._staff: set[int] = set()  # guardians and spares
+        self._orphans = Orphans(self._staff, self._reap)
         self._poll = select.poll()
         self._poll.register(control.fileno(), select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -76,7 +79,7 @@ class Nursery:
         while True:
             due = self._stand_in()
             # Asked behind the step, which may have been the last one: no event would follow it, and the poll not end.
-            if not (self._has_owner or self._guardians or self._standing_in):
+            if not (self._has_owner or self._staff or self._standing_in):
                 return
             ready = {fd for fd, _ in self._poll.poll(None if due is None else min(due, _LONGEST_WAIT) * 1000)}
             if self._wake in ready:
@@ -84,40 +87,72 @@ class Nursery:
                 self._reap()
             if self._control.fileno() in ready and not self._take_requests():
                 self._has_owner = False
+                self._drop_spare()
                 self._poll.unregister(self._control.fileno())
 
     # --- guardians ----------------------------------------------------------------------------------------------
 
     def _take_requests(self) -> bool:
-        """Fork a guardian for each request that is complete; False once the owner is gone."""
+        """Make a guardian for each request that is complete; False once the owner is gone."""
         try:
             requests = self._reader.receive()
         except protocol.Closed:
             return False
         for spec in requests:
             fds = [self._reader.fds.pop(0) for _ in range(spec["fds"])]
-            pid = os.fork()
-            if pid == 0:
-                self._be_guardian(spec, fds)
+            pid = self._hand_over(spec, fds) or self._fork_guardian(spec, fds)
+            self._staff.add(pid)
             self._guardians[pid] = StandIn(spec, fds[0], pid, self._orphans)
             for fd in fds[1:]:
                 os.close(fd)
+        self._make_spare()
         return True
 
-    def _be_guardian(self, spec: protocol.Message, fds: list[int]) -> NoReturn:
+    def _hand_over(self, spec: protocol.Message, fds: list[int]) -> int | None:
+        ready, self._spare = self._spare, None
+        return ready.pid if ready is not None and ready.take(spec, fds) else None
+
+    def _fork_guardian(self, spec: protocol.Message, fds: list[int]) -> int:
+        pid = os.fork()
+        if pid == 0:
+            self._serve(lambda _: (spec, fds))
+        return pid
+
+    def _make_spare(self) -> None:
+        """For the next request; the owner does not wait for this."""
+        if self._spare is None:
+            self._spare = spare.fork(self._serve)
+            if self._spare is not None:
+                self._staff.add(self._spare.pid)
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
+
+    def _serve(self, task: Callable[[int], spare.Task | None]) -> NoReturn:
+        """In the new process: be a guardian, once there is something to guard."""
         status = 1
         try:
-            os.setsid()
-            os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), _CONTROL)
-            self._control.detach()
-            signal.set_wakeup_fd(-1)
-            os.close(self._wake)
-            for other in (*self._guardians.values(), *self._standing_in):
-                other.close()  # a sibling's socket to the owner is not ours to keep open
-            Warden(spec, fds, _wake_on_child()).watch()
+            self._leave()
+            wake = _wake_on_child()
+            given = task(wake)
+            if given is not None:
+                Warden(*given, wake).watch()
             status = 0
         finally:
             os._exit(status)  # nothing may return into the nursery's loop
+
+    def _leave(self) -> None:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC), _CONTROL)
+        self._control.detach()
+        signal.set_wakeup_fd(-1)
+        os.close(self._wake)
+        for other in (*self._guardians.values(), *self._standing_in):
+            other.close()  # a sibling's socket to the owner is not ours to keep open
+        for fd in self._reader.fds:  # neither is what belongs to a request that comes after ours
+            os.close(fd)
 
     def _reap(self) -> int:
         """Collect the dead, wake the stopped; returns how many have died."""
@@ -130,13 +165,16 @@ class Nursery:
             if pid == 0:
                 return count
             if os.WIFSTOPPED(status):
-                if pid in self._guardians:  # a guardian that is stopped guards nobody
+                if pid in self._staff:  # a guardian that is stopped guards nobody
                     os.kill(pid, signal.SIGCONT)
                 continue
             count += 1
             self._ended(pid, os.waitstatus_to_exitcode(status))
 
     def _ended(self, pid: int, status: int) -> None:
+        self._staff.discard(pid)
+        if self._spare is not None and self._spare.pid == pid:
+            self._drop_spare()
         stand_in = self._guardians.pop(pid, None)
         if stand_in is None:
             return
