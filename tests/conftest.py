@@ -36,6 +36,8 @@ FOLDER = os.path.join(tempfile.gettempdir(), f"smgr-{RUN[:12]}")
 #: The ledger of the run: it must not meet the records of other runs on the machine, nor leave any of its own.
 LEDGER = f"{FOLDER}.ledger"
 
+#: Exit status of a run that leaves something behind, whatever its tests say; pytest's own end with 5.
+LEFT_BEHIND = 6
 #: Seconds that what is ending already may take to be gone, when a test is over.
 PATIENCE = 2.0
 #: Where servers are installed, and where an ordinary user's PATH often does not look.
@@ -73,7 +75,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             reporter.section("left behind by this run (ended or removed now)", red=True)
             for line in lines:
                 reporter.line(line)
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        session.exitstatus = LEFT_BEHIND
 
 
 def our_processes() -> set[psutil.Process]:
