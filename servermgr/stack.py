@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servermgr._stack_plan import Needs
+    from servermgr.trace import Traced
 
 __all__ = ["Stack"]
 
@@ -48,6 +49,8 @@ class Stack(ManagerInterface):
         needs: Whom a manager needs, as `{app: [db, cache], proxy: app}`: managers, or their names where those are
             unique. None: nobody needs anyone.
         name: Shown in errors and listings.
+        trace: Where what happens to those managers is written that have no trace of their own: the path of a file, or a
+            `trace.Trace`; None for nowhere.
 
     Attributes:
         managers: The managers, as given.
@@ -59,13 +62,29 @@ class Stack(ManagerInterface):
         ValueError: One manager twice, `needs` that names none of them, or needs that go round in a circle.
     """
 
-    def __init__(self, *managers: ManagerInterface, needs: Needs | None = None, name: str = "stack") -> None:
+    def __init__(
+        self, *managers: ManagerInterface, needs: Needs | None = None, name: str = "stack", trace: Traced = None
+    ) -> None:
         self._plan = Plan(managers, needs)
         self.managers = self._plan.managers
         self.name = name
         self.ended: ManagerInterface | None = None
         self._busy = threading.Lock()
         self._current: Together | None = None
+        self._trace: Traced = None
+        self.trace = trace
+
+    @property
+    def trace(self) -> Traced:
+        """As given, or assigned: it counts from the next start."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, trace: Traced) -> None:
+        for manager in self.managers:
+            if hasattr(manager, "trace") and manager.trace is self._trace:  # it has had ours, or none
+                manager.trace = trace
+        self._trace = trace
 
     # --- beginning ----------------------------------------------------------------------------------------------
 
