@@ -192,8 +192,11 @@ class _Up:
             self._polite = True
             raise KeyboardInterrupt
         # Not here: what is interrupted may be listening to the very guardian that is to be asked.
-        for server in self._servers:
-            threading.Thread(target=server.end_now, daemon=True).start()
+        threading.Thread(target=self._kill, daemon=True).start()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(WorkerError):  # whoever waits for the stop hears of it, too
+            self._stack.kill()
 
     # --- the way through ----------------------------------------------------------------------------------------
 

@@ -258,6 +258,17 @@ class Manager(ManagerInterface):
         with self._named():
             return self._holding.stop(*self._manners(), wait=wait)
 
+    def kill(self) -> StopOutcome:
+        """End the whole tree now: kill, reap, verify. Nobody is asked first; `process.kill()` means the worker alone.
+
+        Fit for any thread, also while another one is within `start`, `stop` or `wait`: the rest of a grace period is
+        cut off, and that thread goes on as when the server has ended. A signal handler rather starts a thread for it.
+
+        Returns, Raises: See `stop`; `polite` is who went before, having been asked by one.
+        """
+        with self._named():
+            return self._holding.stop(self._manners()[0], 0.0, wait=True)
+
     def wait(self) -> StopOutcome:
         """Wait for the worker to end by itself, then end what is left of its tree.
 

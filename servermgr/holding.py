@@ -174,12 +174,16 @@ class Holding:
     def wait(self, number: int, grace: float) -> StopOutcome:
         """Wait for the worker to end by itself, then end the rest; see `base.Manager.wait`."""
         tree = self.live()
-        if tree is not None and not self.stopping:
+        if tree is None:
+            return StopOutcome()
+        if not self.stopping:
             try:
                 tree.wait_worker(None)
             except KeyboardInterrupt:
                 self.stop(number, grace, wait=True)
                 raise
+        if self.tree is not tree:  # another thread has ended it meanwhile
+            return tree.wait_gone(0.0) or StopOutcome()
         return self.stop(number, grace, wait=True)
 
     def _conclude(self, tree: Tree) -> StopOutcome:
