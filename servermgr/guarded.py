@@ -62,12 +62,15 @@ class GuardedTree:
         self._listening = False
         self._socket = nursery.bear(request.message(spec, name, ports), request.descriptors(spec))
         self._reader = protocol.Reader(self._socket)
+        self._story = spec.story
         _alive.add(self)
         try:
             self._await_launch()
         except BaseException:
             self._close()
             raise
+        if spec.story is not None:  # somebody has to listen while the owner does other things, until he is killed
+            threading.Thread(target=self._wait, args=(lambda: self._outcome is not None, None), daemon=True).start()
 
     # --- what an owner asks -------------------------------------------------------------------------------------
 
@@ -133,19 +136,13 @@ class GuardedTree:
                 if self._lost:
                     self._rescue()
                     continue
-                if deadline.expired and not self._peek():
+                if deadline.expired and (self._listening or not self._listen(0.0)):  # take what is there already
                     return reached()
                 if self._listening:
                     self._condition.wait(deadline.remaining())
                 else:
                     self._listen(deadline.remaining())
         return True
-
-    def _peek(self) -> bool:
-        """With no time left, still take what is there already. Returns whether there was something."""
-        if self._listening:
-            return False
-        return self._listen(0.0)
 
     def _listen(self, timeout: float | None) -> bool:
         """Be the one who listens, once. Called with the condition held, which is released meanwhile."""
@@ -165,6 +162,8 @@ class GuardedTree:
             self._listening = False
             for message in messages:
                 self._heard(message)
+            if events := sum(message["is"] == "event" for message in messages):
+                self._say({"do": "heard", "count": events})
             if closed and self._outcome is None and self._failure is None:
                 self._lost = True
             self._condition.notify_all()
@@ -179,6 +178,8 @@ class GuardedTree:
         outcome, found = sweeping.end_leftovers(record)
         self.status = UNKNOWN_STATUS if self.status is None else self.status
         self._outcome = outcome._replace(status=self.status)
+        if self._story is not None:
+            self._story.over("gone: its guardian and helper were killed", survivors=bool(outcome.survivors))
         _log.error(
             "%s: guardian %d and its helper were killed; of the tree %d processes were found and ended",
             self.spec.argv[0],
@@ -210,6 +211,10 @@ class GuardedTree:
     def _heard_asked(self, _: protocol.Message) -> None:
         self._asked = True
 
+    def _heard_event(self, message: protocol.Message) -> None:
+        if self._story is not None:
+            self._story.hear(message)
+
     def _heard_crashed(self, message: protocol.Message) -> None:
         _log.error("a guardian failed and its tree is being ended: %s", message["text"])
 
@@ -225,6 +230,9 @@ class GuardedTree:
             message["status"],
             message["seconds"],
         )
+        if self._story is not None:
+            how = "gone: its guardian was killed" if message["note"] else "gone"
+            self._story.over(how, survivors=bool(message["survivors"]))
 
     # --- saying, closing ----------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ def message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> Message:
         "draft": b"" if folder is None else ledger.draft(spec, name=name, ports=ports),
         "remove": [os.fsencode(path) for path in spec.files_to_remove()],
         "listen": len(spec.sockets),
+        "trace": spec.story is not None,
     }
 
 

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from servermgr.guardian.events import Events
+
 
 #: macOS has none; who was killed is then told by the listings alone.
 _waitid = getattr(os, "waitid", None)
@@ -27,11 +29,18 @@ class Brood:
     Args:
         worker: Tells the pid of the worker, or None.
         on_exit: Called with pid and status (as `Popen.returncode`) of each process reaped.
+        events: Hears of each signal and each end; None where nobody has asked for a trace.
     """
 
-    def __init__(self, worker: Callable[[], int | None], on_exit: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        worker: Callable[[], int | None],
+        on_exit: Callable[[int, int], None],
+        events: Events | None = None,
+    ) -> None:
         self.worker = worker
         self._on_exit = on_exit
+        self._events = events
         self._self = os.getpid()
         self._parents: dict[int, int] = {}
         self._childless = False
@@ -64,6 +73,8 @@ class Brood:
         return stat is not None and stat.ppid == self._self
 
     def signal(self, pid: int, number: int) -> None:
+        if self._events is not None:
+            self._events.signalled(pid, number)
         if self._listed and self._parents.get(pid) == self._self:
             self._signal_child(pid, number)  # listed as our child, and nobody was reaped since
             return
@@ -120,6 +131,8 @@ class Brood:
     def _kill_group(self, pid: int) -> None:
         try:
             if os.getpgid(pid) == pid:
+                if self._events is not None:
+                    self._events.group_killed(pid)
                 os.killpg(pid, platform.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass  # gone, or somebody else's: the one-by-one round that follows says which
@@ -137,7 +150,12 @@ class Brood:
                 return count
             count += 1
             self._listed = False  # from here on a number of the last listing may mean another process
-            self._on_exit(pid, os.waitstatus_to_exitcode(status))
+            self._ended(pid, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, pid: int, status: int) -> None:
+        if self._events is not None:
+            self._events.exited(pid, status)
+        self._on_exit(pid, status)
 
     def _reap_one(self) -> tuple[int, int]:
         if self._slain is None or len(self._slain) >= MOST_NAMED or _waitid is None:

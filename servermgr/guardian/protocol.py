@@ -11,6 +11,7 @@ To a guardian::
 
     {"do": "stop", "signal": n, "grace": s}  terminate, grace period, kill; a second one only shortens it
     {"do": "signal", "signal": n}            to the worker
+    {"do": "heard", "count": n}              so many more events were heard
 
 From a guardian::
 
@@ -20,6 +21,7 @@ From a guardian::
     {"is": "ended", "status": n}                  the worker ended
     {"is": "crashed", "text": s}             a fault of the guardian's own
     {"is": "asked"}                               the first polite signal is out
+    {"is": "event", "what": w, "pid": n, "at": s, …}   for a trace, where the spec asks for one; see `events`, `trace`
     {"is": "done", "polite": […], "killed": […], "survivors": […], "status": n, "seconds": s,
      "note": s}                              said by the nursery where the guardian itself was killed
 """
