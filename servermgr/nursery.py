@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 # nothing in it (servermgr/platform!) can stand before a module of the standard library.
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from servermgr.guardian.nursery import main; main()"
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")
+_KEPT_ENVIRONMENT = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "LANG",
+    "LC_ALL",
+    "HOME",
+    "TMPDIR",
+    platform.CHOICE_VARIABLE,
+)
 _PATIENCE = 30.0
 
 _lock = threading.Lock()

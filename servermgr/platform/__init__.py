@@ -6,10 +6,17 @@ the package asks for abilities (`HOLDER`, what a function returns), never for na
 
 from __future__ import annotations
 
+import os
 import sys
+
+#: For tests: `posix` in this variable makes Linux do without all that other POSIX systems do not have. The guardian
+#: is handed it on.
+CHOICE_VARIABLE = "SERVERMGR_PLATFORM"
 
 if sys.platform == "win32":
     from servermgr.platform.windows import (
+        ABILITIES,
+        ADOPTED_ABILITIES,
         HOLDER,
         NAME,
         SIGCONT,
@@ -31,8 +38,10 @@ if sys.platform == "win32":
         socket_inodes,
         wait_readable,
     )
-elif sys.platform == "linux":
+elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
     from servermgr.platform.linux import (
+        ABILITIES,
+        ADOPTED_ABILITIES,
         HOLDER,
         NAME,
         SIGCONT,
@@ -57,6 +66,8 @@ elif sys.platform == "linux":
 else:
     from servermgr.platform.polling import wait_readable
     from servermgr.platform.posix import (
+        ABILITIES,
+        ADOPTED_ABILITIES,
         HOLDER,
         NAME,
         SIGCONT,
@@ -79,6 +90,9 @@ else:
     )
 
 __all__ = [
+    "ABILITIES",
+    "ADOPTED_ABILITIES",
+    "CHOICE_VARIABLE",
     "HOLDER",
     "NAME",
     "SIGCONT",

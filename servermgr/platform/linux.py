@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 
+from servermgr.platform import abilities
 from servermgr.platform.stat import ProcessStat
 
 assert sys.platform == "linux"  # chosen by platform/__init__.py alone
@@ -26,6 +27,12 @@ NAME = "linux"
 HOLDER: str | None = "servermgr.guarded"
 SIGKILL: int = signal.SIGKILL
 SIGCONT: int = signal.SIGCONT
+#: See `abilities`. Launched: all of them.
+ABILITIES = frozenset(abilities.MEANING)
+#: Nobody stands above an adopted process, so who has left his parent before anyone looked has left the tree.
+ADOPTED_ABILITIES = frozenset(
+    {abilities.CHILDREN, abilities.STOPPED, abilities.STUBBORN, abilities.POLITE, abilities.PORT_OWNER}
+)
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36

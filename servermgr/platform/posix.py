@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 
+from servermgr.platform import abilities
 from servermgr.platform.stat import ProcessStat
 
 TYPE_CHECKING = False
@@ -24,6 +25,12 @@ NAME = "posix"
 HOLDER: str | None = "servermgr.guarded"
 SIGKILL: int = signal.SIGKILL
 SIGCONT: int = signal.SIGCONT
+#: See `abilities`. More is to come.
+ABILITIES = frozenset({abilities.STUBBORN, abilities.PORT_OWNER})
+#: Nobody stands above an adopted process, so who has left his parent before anyone looked has left the tree.
+ADOPTED_ABILITIES = frozenset(
+    {abilities.CHILDREN, abilities.STOPPED, abilities.STUBBORN, abilities.POLITE, abilities.PORT_OWNER}
+)
 
 
 def _ps(*selection: str) -> list[ProcessStat]:

@@ -18,6 +18,10 @@ NAME = "windows"
 HOLDER: str | None = None
 SIGKILL = 9
 SIGCONT = 18
+#: See `abilities`; none yet.
+ABILITIES: frozenset[str] = frozenset()
+#: The same for adopted processes.
+ADOPTED_ABILITIES: frozenset[str] = frozenset()
 
 
 def read_stat(pid: int) -> ProcessStat | None:
