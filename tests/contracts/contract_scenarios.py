@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -100,17 +101,18 @@ def rivalled(run: Run, way: str) -> None:
 
 
 def mistaken(run: Run, way: str) -> None:
-    """The record says that the worker is a bystander, who was born at another time than the record says."""
+    """The record says that the worker is a bystander, and that he was born at another time than he was."""
     bystander = subprocess.Popen([sys.executable, "-c", f"input() # {PROGRAMS}"], stdin=subprocess.PIPE)
     try:
         (record,) = [path for path in (run.folder / "ledger").iterdir() if path.is_file()]
         text = record.read_text()
-        worker = f'"worker": [{run.told["pid"]}, '
-        that(worker in text, f"the record does not name the worker: {text}")
+        worker = re.search(rf'"worker": \[{run.told["pid"]}, (\d+)', text)
+        assert worker, f"the record does not name the worker: {text}"
+        lie = f'"worker": [{bystander.pid}, {int(worker[1]) - 1000}'
         helpers = [Process(pid, "helper") for pid in helpers_of(run)]
         for victim in (run.owners[0], *helpers, *run.processes):
             victim.kill()
-        record.write_text(text.replace(worker, f'"worker": [{bystander.pid}, '))
+        record.write_text(text.replace(worker[0], lie))
         run.start(None).say("sweep")
         that(bystander.poll() is None, "a bystander was ended")
         that(not record.exists(), "the record was not even read")
