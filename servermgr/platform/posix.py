@@ -85,7 +85,7 @@ def _parse(line: str) -> ProcessStat:
     return ProcessStat(int(pid), name, state[0], int(ppid), int(pgrp), session(int(pid)), start)
 
 
-#: The last reading of the process table, and when it began.
+#: The last reading of the process table, and when it came.
 _last: tuple[float, dict[int, ProcessStat]] = (-1.0, {})
 
 
@@ -93,10 +93,9 @@ def processes() -> list[ProcessStat]:
     """The process table in one reading; empty where it could not be read, for this process itself is always in it."""
     global _last  # noqa: PLW0603  # one reading serves the questions about single processes that follow it
     for _ in range(_ATTEMPTS):
-        began = time.monotonic()
         table = _ps("-A")
         if os.getpid() in table:
-            _last = (began, table)
+            _last = (time.monotonic(), table)
             return list(table.values())
     return []
 
@@ -106,16 +105,14 @@ def read_stat(pid: int) -> ProcessStat | None:
 
     `start` is whole seconds.
     """
-    began, table = _last
-    if pid in table and time.monotonic() - began < _LATEST:
+    read_at, table = _last
+    if pid in table and time.monotonic() - read_at < _LATEST:
         return table[pid]
-    for _ in range(_ATTEMPTS):
-        stat = _ps("-p", str(pid)).get(pid)
-        if stat is not None:
-            return stat
-        if not _exists(pid):
+    for _ in range(_ATTEMPTS):  # all of them, which takes no longer than one, and serves the next question as well
+        found = {stat.pid: stat for stat in processes()}
+        if pid in found or (found and not _exists(pid)):
             break
-    return None
+    return found.get(pid)
 
 
 def _exists(pid: int) -> bool:
