@@ -94,7 +94,7 @@ class StepTree:
             return None
         dues = [self._watch() if self._stopping is None else self._step(self._stopping)]
         if self._events is not None and not self.finished:
-            dues.append(self._events.step())
+            dues.append(self._events.step(self._brood.members))
         return min((due for due in dues if due is not None), default=None)
 
     def _look_at_command(self) -> None:

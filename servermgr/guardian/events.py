@@ -50,11 +50,11 @@ class Events:
             self._known[pid] = (stat.start, stat.name)
         self.say(what, pid, name="" if stat is None else stat.name)
 
-    def step(self) -> float:
-        """Look at everyone below this process when it is time to. Returns the seconds until the next time."""
+    def step(self, members: Callable[[], Iterable[int]]) -> float:
+        """Look at everyone of the tree when it is time to. Returns the seconds until the next time."""
         began = time.monotonic()
         if began >= self._next:
-            self.look(platform.descendants(os.getpid()))
+            self.look(members())
             now = time.monotonic()
             self._next = now + max(_LOOK, (now - began) / _LOOK_SHARE)
         return max(0.0, self._next - time.monotonic())

@@ -2,7 +2,8 @@
 
 An interpreter takes some ten milliseconds to start; a fork of one that stands ready takes one. The nursery
 is no child of the owner (a program that calls `os.wait()` must not meet it). It is a subreaper as its guardians
-are, so the orphans of a guardian that was killed come to it, and it ends them in the guardian's place. When
+are, so the orphans of a guardian that was killed come to it, and it ends them in the guardian's place (where there are
+no subreapers: those that the guardian has written down, and who is linked to them). When
 the nursery itself is lost, the guardians go on, and the owner starts another for the next tree.
 """
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
+    from servermgr.guardian.slate import Slate
+
 #: Seconds of one wait at most: poll(2) takes no more than some weeks, while a grace period may be endless.
 _LONGEST_WAIT = 86_400.0
 _CONTROL = 0  # the owner's socket is our standard input
@@ -38,10 +41,10 @@ def main() -> NoReturn:
     os.dup2(1, 2)  # start-up errors went to the owner; from here on nobody reads them
     _quiet_signals()
     platform.set_process_name("servermgr")
-    platform.become_subreaper()
+    adopts = platform.become_subreaper()
     gc.disable()  # short-lived work, no cycles; a collection would copy every page that forks share
     gc.freeze()
-    Nursery(_socket.socket(fileno=_CONTROL)).serve()
+    Nursery(_socket.socket(fileno=_CONTROL), adopts=adopts).serve()
     os._exit(0)
 
 
@@ -58,9 +61,11 @@ class Nursery:
 
     Args:
         control: The owner's requests come from here.
+        adopts: Whether orphans come to this process, and will come to its guardians.
     """
 
-    def __init__(self, control: _socket.socket) -> None:
+    def __init__(self, control: _socket.socket, *, adopts: bool) -> None:
+        self._adopts = adopts
         self._control = control
         self._reader = protocol.Reader(control)
         self._wake = _wake_on_child()
@@ -100,28 +105,33 @@ class Nursery:
             return False
         for spec in requests:
             fds = [self._reader.fds.pop(0) for _ in range(spec["fds"])]
-            pid = self._hand_over(spec, fds) or self._fork_guardian(spec, fds)
+            pid, slate = self._hand_over(spec, fds) or self._fork_guardian(spec, fds)
             self._staff.add(pid)
-            self._guardians[pid] = StandIn(spec, fds[0], pid, self._orphans)
+            self._guardians[pid] = StandIn(spec, fds[0], pid, self._orphans, slate)
             for fd in fds[1:]:
                 os.close(fd)
         self._make_spare()
         return True
 
-    def _hand_over(self, spec: protocol.Message, fds: list[int]) -> int | None:
+    def _hand_over(self, spec: protocol.Message, fds: list[int]) -> tuple[int, Slate | None] | None:
         ready, self._spare = self._spare, None
-        return ready.pid if ready is not None and ready.take(spec, fds) else None
+        return (ready.pid, ready.slate) if ready is not None and ready.take(spec, fds) else None
 
-    def _fork_guardian(self, spec: protocol.Message, fds: list[int]) -> int:
+    def _fork_guardian(self, spec: protocol.Message, fds: list[int]) -> tuple[int, Slate | None]:
+        slate = self._new_slate()
         pid = os.fork()
         if pid == 0:
-            self._serve(lambda _: (spec, fds))
-        return pid
+            self._serve(lambda _: (spec, fds), slate)
+        return pid, slate
+
+    def _new_slate(self) -> Slate | None:
+        return None if self._adopts else _slate()
 
     def _make_spare(self) -> None:
         """For the next request; the owner does not wait for this."""
         if self._spare is None:
-            self._spare = spare.fork(self._serve)
+            slate = self._new_slate()
+            self._spare = spare.fork(lambda task: self._serve(task, slate), slate)
             if self._spare is not None:
                 self._staff.add(self._spare.pid)
 
@@ -130,7 +140,7 @@ class Nursery:
             self._spare.close()
             self._spare = None
 
-    def _serve(self, task: Callable[[int], spare.Task | None]) -> NoReturn:
+    def _serve(self, task: Callable[[int], spare.Task | None], slate: Slate | None) -> NoReturn:
         """In the new process: be a guardian, once there is something to guard."""
         status = 1
         try:
@@ -138,7 +148,7 @@ class Nursery:
             wake = _wake_on_child()
             given = task(wake)
             if given is not None:
-                Warden(*given, wake).watch()
+                Warden(*given, wake, slate).watch()
             status = 0
         finally:
             os._exit(status)  # nothing may return into the nursery's loop
@@ -190,6 +200,12 @@ class Nursery:
         dues = [stand_in.step() for stand_in in self._standing_in]
         self._standing_in = [stand_in for stand_in in self._standing_in if not stand_in.finished]
         return min((due for due in dues if due is not None), default=None)
+
+
+def _slate() -> Slate:
+    from servermgr.guardian.slate import Slate  # noqa: PLC0415  # only where orphans do not come to us
+
+    return Slate()
 
 
 def _wake_on_child() -> int:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import NoReturn
 
+    from servermgr.guardian.slate import Slate
+
     Task = tuple[protocol.Message, list[int]]
 
 #: Seconds for a spare to take what does not fit into the socket; one that is stopped takes nothing.
@@ -29,10 +31,12 @@ class Spare:
     Args:
         pid: Its pid.
         socket: What it waits at; its end is the spare's end.
+        slate: Where it will write down who is in its tree; None where it adopts them.
     """
 
-    def __init__(self, pid: int, socket: _socket.socket) -> None:
+    def __init__(self, pid: int, socket: _socket.socket, slate: Slate | None) -> None:
         self.pid = pid
+        self.slate = slate
         self._socket = socket
         socket.settimeout(_PATIENCE)
 
@@ -51,12 +55,13 @@ class Spare:
         self._socket.close()
 
 
-def fork(serve: Callable[[Callable[[int], Task | None]], NoReturn]) -> Spare | None:
+def fork(serve: Callable[[Callable[[int], Task | None]], NoReturn], slate: Slate | None) -> Spare | None:
     """Make one; None if there cannot be another process now.
 
     Args:
         serve: Called in the new process with a function that takes what a guardian is woken by and returns the tree
             that it shall hold, in good time; None if there will be none.
+        slate: See `Spare`.
     """
     ours, theirs = _socket.socketpair()
     try:
@@ -69,7 +74,7 @@ def fork(serve: Callable[[Callable[[int], Task | None]], NoReturn]) -> Spare | N
         ours.close()
         serve(lambda wake: _wait(theirs, wake))
     theirs.close()
-    return Spare(pid, ours)
+    return Spare(pid, ours, slate)
 
 
 def _wait(nursery: _socket.socket, wake: int) -> Task | None:
