@@ -232,7 +232,9 @@ class _Front:
         """The guard was killed, and all whom it held have come to us: end them."""
         self._lost = True
         self._tell({"is": "lost"})
-        tree = StepTree(self._pid or 0, self._heard_from_tree, limits=(None, self._order.grace))
+        tree = StepTree(
+            self._pid or 0, self._heard_from_tree, limits=(None, self._order.grace), trace=self._order.trace
+        )
         tree.status = self._status if self._pid else 0
         tree.stop(self._order.grace)
         poll = select.poll()

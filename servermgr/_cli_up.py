@@ -10,10 +10,9 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
-from servermgr import _cli_run, _cli_trace, _cli_up_tables
+from servermgr import _cli_run, _cli_up_tables
 from servermgr._cli_look import GOOD, STRONG, Look
 from servermgr._cli_up_servers import Declared
 from servermgr.errors import WorkerError
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from servermgr._cli_look import Progress
-    from servermgr._cli_trace import Trace
     from servermgr._cli_up_tables import Table
     from servermgr.interface import ManagerInterface
+    from servermgr.trace import Trace
 
 EPILOG = """\
 Servers are declared in pyproject.toml:
@@ -95,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     """Start them, run the command, and stop them; returns the exit status."""
     look = Look(as_json=options.json)
     tables = _tables(options)
-    with _Scratch() as scratch, _cli_trace.to_file(options.trace) as trace:
+    with _Scratch() as scratch, _cli_run.tracing(options.trace) as trace:
         up = _Up(tables, scratch, look, options, trace)
         status = up.run()
     if up.outcome is not None:
@@ -153,6 +152,8 @@ class _Up:
         self._scratch = scratch
         self._trace = trace
         self._servers = [Declared(table, scratch.folder, self._ready) for table in tables]
+        for server in self._servers:
+            server.manager.trace = trace
         needs: dict[ManagerInterface | str, Sequence[str]] = {
             table.name: table.needs for table in tables if table.needs
         }
@@ -191,8 +192,11 @@ class _Up:
             self._polite = True
             raise KeyboardInterrupt
         # Not here: what is interrupted may be listening to the very guardian that is to be asked.
-        for server in self._servers:
-            threading.Thread(target=server.end_now, daemon=True).start()
+        threading.Thread(target=self._kill, daemon=True).start()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(WorkerError):  # whoever waits for the stop hears of it, too
+            self._stack.kill()
 
     # --- the way through ----------------------------------------------------------------------------------------
 
@@ -204,21 +208,10 @@ class _Up:
             self._stack.start(timeout=None)
 
     def _stop(self) -> None:
-        pids = [server.process.pid for server in self._servers if server.process is not None]
-        if self._trace is not None:
-            self._trace.stopping(pids)
         with self._look.waiting("stopping"):
             self._stack.stop()
-        if self._trace is not None:
-            self._trace.stopped(pids)
 
     def _ready(self, server: Declared, elapsed: float) -> None:
-        pid = server.process.pid
-        if self._trace is not None and pid:
-            now = time.monotonic()
-            self._trace.begin(pid, server.name, now - elapsed)
-            self._trace.span(pid, "starting", now - elapsed, now)
-            self._trace.instant(pid, "ready", now)
         url = server.addresses.get(next(iter(server.addresses), ""), "")
         if self._progress is not None:
             self._progress.done(server.name)

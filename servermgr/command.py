@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from servermgr.output import Target
     from servermgr.probes import Probe
+    from servermgr.trace import Traced
     from servermgr.tree import LaunchSpec
 
 
@@ -55,6 +56,7 @@ class CommandManager(base.Manager):
         keep: Whether the server outlives this process, to be ended later by `servermgr.stop(name)`.
         output: None for a private file of the run; a path, which is appended to and kept; an open file or
             descriptor; or `subprocess.DEVNULL`.
+        trace: The path of a file for a trace, or a `trace.Trace`; None for none. See `servermgr.trace`.
 
     Attributes:
         port: As given; with `port=0` known once the command was started, 0 before.
@@ -79,10 +81,11 @@ class CommandManager(base.Manager):
         crash_grace: float = CRASH_GRACE,
         keep: bool = False,
         output: Target = None,
+        trace: Traced = None,
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
             raise LaunchError(None, f"argv must be a list of words, such as ['nginx', '-c', 'x.conf'], not {argv!r}")
-        super().__init__(name or os.path.basename(os.fspath(argv[0])))
+        super().__init__(name or os.path.basename(os.fspath(argv[0])), trace=trace)
         self.argv = [os.fspath(word) for word in argv]
         self.env = env
         self.cwd = cwd

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from socket import socket
 
+    from servermgr._trace_story import Story
     from servermgr.output import Output
 
 #: In the environment of every process of a tree; its value tells one tree from another.
@@ -110,6 +111,7 @@ class LaunchSpec:
         removes: Files that the guardian removes once the tree is gone.
         sockets: Listening sockets that the command takes over, as its descriptors 3, 4, …, announced by
             `LISTEN_FDS` and `LISTEN_PID` (sd_listen_fds(3)). They stay the caller's to close.
+        story: Where the guardian's events go; None for no trace.
 
     Attributes:
         marker: Stands in the tree's environment, to know it by.
@@ -132,6 +134,7 @@ class LaunchSpec:
         keep: bool = False,
         removes: Sequence[str | os.PathLike[str]] = (),
         sockets: Sequence[socket] = (),
+        story: Story | None = None,
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
             raise LaunchError(None, f"argv must be a list of words, such as ['nginx', '-c', 'x.conf'], not {argv!r}")
@@ -146,6 +149,7 @@ class LaunchSpec:
         self.keep = keep
         self.removes = [os.path.abspath(path) for path in removes]
         self.sockets = tuple(sockets)
+        self.story = story
         self.marker = os.urandom(16).hex()  # 128 bits that nobody can guess
         self._check()
         self.env[MARKER_VARIABLE] = self.marker

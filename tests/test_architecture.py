@@ -47,7 +47,7 @@ FLOORS = (
         "probes",
         "process",
     }
-    | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "tree"},
+    | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "trace", "tree"},
     {"addresses", "_holders", "_trying", "identity", "platform"},
     {"deadline"},
     {"errors"},

@@ -368,7 +368,7 @@ def shape(lines: list[str]) -> list[str]:
     return re.sub(r"\d+(\.\d+)?", "0", text).splitlines()
 
 
-@pytest.mark.parametrize("name", ["run", "timeout", "sweep"])
+@pytest.mark.parametrize("name", ["run", "timeout", "sweep", "trace"])
 def test_an_example_without_servers(name: str, tmp_path: Path) -> None:
     """It prints what the documentation says."""
     script, lines = told(name)

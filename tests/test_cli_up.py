@@ -362,7 +362,7 @@ def test_a_spinner_on_a_terminal_and_plain_lines_elsewhere(tmp_path: Path) -> No
 
 
 def test_the_trace_shows_servers_and_command(tmp_path: Path) -> None:
-    """Lanes for processes; when they started, were ready, were told to stop, and were gone."""
+    """Lanes for processes, those of servers too; when they started, were ready, what they were sent, how they ended."""
     declare(tmp_path, web=server(tmp_path))
     done = up(tmp_path, "--trace", "trace.json", "--", "sh", "-c", "setsid sleep 60 & exit 0")
     assert done.returncode == 0, done.stderr
@@ -370,7 +370,9 @@ def test_the_trace_shows_servers_and_command(tmp_path: Path) -> None:
     lanes = {event["args"]["name"]: event["pid"] for event in events if event["name"] == "process_name"}
     assert {"web", "run:sh", "sleep"} <= set(lanes)
     happened = {(event["pid"], event["name"]) for event in events}
-    assert {(lanes["web"], name) for name in ("starting", "ready", "stop", "gone")} <= happened
+    assert {(lanes["web"], name) for name in ("spawn", "starting", "ready", "sent SIGTERM")} <= happened
+    assert {name for pid, name in happened if pid == lanes["web"]} & {"killed by SIGTERM", "exit status 0"}
+    assert {"guardian of web", "guardian of run:sh"} <= set(lanes)
     assert (lanes["run:sh"], "exit status 0") in happened
     assert {(lanes["sleep"], "sent SIGTERM"), (lanes["sleep"], "killed by SIGTERM")} <= happened
     assert all(event.get("dur", 0) >= 0 for event in events)

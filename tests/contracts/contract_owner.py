@@ -1,0 +1,96 @@
+"""The owner of a contract's server, in a process of its own: `python contract_owner.py '{"way": …, "argv": …}'`.
+
+Starts the server in the way it is told, says so in one JSON line, and obeys the words on standard input, one a line,
+each answered by a JSON line. The environment says which backend is meant. For every system; the module is imported
+again by the child of a `multiprocessing.Process`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import sys
+from typing import Any
+
+import contract_programs
+
+import servermgr
+import servermgr.base
+from servermgr.errors import AddressInUseError
+
+SPAWNED, POPEN, MULTIPROCESSING = "spawned", "Popen", "multiprocessing"
+#: Seconds from the polite signal to the forced one.
+GRACE = 1.0
+
+
+class Adopted(servermgr.base.Manager):
+    """A manager of the old kind: its `start` assigns a process that it has started by other means."""
+
+    grace_period = GRACE
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        super().__init__(name="contract")
+        self.order = order
+
+    def start(self, wait: bool = True, timeout: float | None = 10.0) -> None:
+        if self.order["way"] == POPEN:
+            self.process = subprocess.Popen(self.order["argv"], stdin=subprocess.DEVNULL)
+            return
+        words = self.order["argv"][self.order["argv"].index(contract_programs.__file__) + 1 :]
+        child = multiprocessing.get_context("spawn").Process(target=contract_programs.main, args=(words,))
+        child.start()
+        self.process = child
+
+
+def spawned(order: dict[str, Any]) -> servermgr.CommandManager:
+    options = {"grace_period": GRACE, "crash_grace": GRACE, "name": "contract", **order.get("options", {})}
+    return servermgr.CommandManager(order["argv"], **options)
+
+
+def outcome(result: servermgr.StopOutcome) -> dict[str, Any]:
+    return {
+        "polite": [pid for pid, _ in result.polite],
+        "killed": [pid for pid, _ in result.killed],
+        "survivors": [str(survivor) for survivor in result.survivors],
+        "status": result.status,
+    }
+
+
+def answer(manager: Any, word: str, order: dict[str, Any]) -> Any:
+    if word in ("stop", "wait"):
+        return outcome(getattr(manager, word)())
+    if word == "listing":
+        return [info.pid for info in manager.processes()]
+    if word == "rival":
+        try:
+            servermgr.address_free_check("127.0.0.1", order["port"])
+        except AddressInUseError as error:
+            return str(error)
+        return "nobody is there"
+    if word == "sweep":
+        return [[list(process) for process in tree.processes] for tree in servermgr.sweep()]
+    raise SystemExit(f"no such order: {word}")
+
+
+def main() -> None:
+    order = json.loads(sys.argv[1])
+    if order["way"] is not None:
+        manager: Any = spawned(order) if order["way"] == SPAWNED else Adopted(order)
+        manager.start(wait=False)
+        process = manager.process
+        records = servermgr.recorded()
+        guardian = records[-1].guardian.pid if records and order["way"] == SPAWNED else None
+        print(json.dumps({"pid": process.pid, "guardian": guardian}), flush=True)
+    else:
+        manager = None
+    for line in sys.stdin:
+        try:
+            said = answer(manager, line.strip(), order)
+        except servermgr.WorkerError as error:
+            said = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(said), flush=True)
+
+
+if __name__ == "__main__":
+    main()
