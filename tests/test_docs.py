@@ -231,5 +231,5 @@ def test_each_public_module_has_its_page_in_the_reference() -> None:
         if re.search(r"^class Manager\(", path.read_text("utf-8"), re.MULTILINE)
     }
     assert {"nginx", "postgres"} <= servers
-    for name in servers | {"command", "errors", "ports", "probes", "pytest_plugin", "stack"}:
+    for name in servers | {"command", "errors", "ports", "probes", "pytest_plugin", "stack", "trace"}:
         assert f"automodule:: servermgr.{name}\n" in text, f"docs/reference/{name}.md is missing"
