@@ -18,6 +18,7 @@ from servermgr.guardian.events import Events
 from servermgr.guardian.launch import LaunchFailed, launch
 from servermgr.guardian.outbox import Outbox
 from servermgr.guardian.record import Record, unlink
+from servermgr.guardian.scratch import Scratch
 from servermgr.guardian.worker import Worker
 from servermgr.stopping import Stopping
 
@@ -25,6 +26,8 @@ from servermgr.stopping import Stopping
 _LONGEST_POLL = 86_400_000.0
 #: Seconds for the owner to take the last events, before he is told that all is done.
 _EVENTS_PATIENCE = 1.0
+#: Seconds for an owner who has closed our socket to be dead.
+_DEATH_PATIENCE = 5.0
 
 
 class Warden:
@@ -50,10 +53,11 @@ class Warden:
         self._events = None if self._outbox is None else Events(self._outbox.put)
         self._brood = Brood(lambda: self._worker.pid, self._on_exit, self._events)
         self._record = Record(spec["record"], spec["draft"])
+        self._scratch = Scratch(spec["scratch"]) if spec["scratch"] else None
         self._session = 0
         self._stopping: Stopping | None = None
         self._told_done = False
-        self._term = False
+        self._term = self._orphaned = False
         self._commands: list[protocol.Message] = []
 
     def watch(self) -> None:
@@ -167,6 +171,7 @@ class Warden:
             pass  # the owner sees that the worker lives on
 
     def _owner_gone(self) -> None:
+        self._orphaned = True
         if not self._spec["keep"]:
             self._stop(self._spec["stop_signal"], self._spec["crash_grace"])
 
@@ -259,6 +264,14 @@ class Warden:
     def _clean_up(self) -> None:
         self._clean_up_files()
         self._owner.close()
+        if self._scratch is not None:  # behind the socket: an owner who waits has not to wait for this
+            self._leave_scratch(self._scratch)
+
+    def _leave_scratch(self, scratch: Scratch) -> None:
+        if self._orphaned and self._owner_pidfd >= 0:
+            # Who dies closes his descriptors one after the other, and the socket perhaps long before his share.
+            platform.wait_readable([self._owner_pidfd], _DEATH_PATIENCE)
+        scratch.leave()
 
 
 def _milliseconds(seconds: float) -> float:
