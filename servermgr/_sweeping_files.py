@@ -8,7 +8,7 @@ import tempfile
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from servermgr import _ports_claims, ledger, platform
+from servermgr import _ports_claims, _sweeping_unreadable, ledger, platform
 from servermgr.identity import Identity, is_of_earlier_boot
 from servermgr.output import owner_stamp
 from servermgr.pidfile import Pidfile
@@ -66,11 +66,15 @@ def _unlink(path: str) -> None:
 
 
 def tidy(here: str) -> None:
-    """Remove records of earlier boots of this machine, half-written ones whose writer is gone, and stale leases."""
+    """Remove what nobody can be of any more.
+
+    Records of earlier boots of this machine, half-written ones whose writer is gone, unreadable ones that no tree can
+    belong to, logs and directories of the dead, stale leases.
+    """
     for path, record in ledger.entries():
         if record is not None and is_of_earlier_boot(record.realm, here):
             remove(record)
-        elif record is None and _is_abandoned(path):
+        elif record is None and (_is_abandoned(path) or _sweeping_unreadable.is_outlived(path, here)):
             _unlink(path)
     _tidy_logs()
     _tidy_scratch()

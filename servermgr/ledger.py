@@ -216,6 +216,15 @@ def record_path(folder: str, marker: str) -> str:
     return os.path.join(folder, marker + _SUFFIX)
 
 
+def marker_of(path: str) -> str:
+    """The marker of the tree whose record a file is, by its name; empty for any other file."""
+    name = os.path.basename(path)
+    try:
+        return _ledger_fields.marker(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else ""
+    except ValueError:
+        return ""
+
+
 def records() -> list[Record]:
     """Every record of this user that can be believed, oldest first. Others are left where they are."""
     found = [record for _, record in entries() if record is not None]

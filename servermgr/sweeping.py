@@ -13,7 +13,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from servermgr import _sweeping_files, ledger, platform
+from servermgr import _sweeping_files, _sweeping_unreadable, ledger, platform
+from servermgr._sweeping_unreadable import Unreadable
 from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
 from servermgr.identity import realm
@@ -92,6 +93,11 @@ def recorded() -> list[Record]:
     """The recorded trees of this user on this machine, live and left over, oldest first."""
     here = realm()
     return [record for record in ledger.records() if record.realm == here]
+
+
+def unreadable() -> list[Unreadable]:
+    """Records that cannot be read, with what can be said of them; see `Unreadable`. Those of earlier boots are swept."""
+    return _sweeping_unreadable.unreadable()
 
 
 def is_left_over(record: Record) -> bool:
