@@ -96,7 +96,7 @@ def recorded() -> list[Record]:
 
 
 def unreadable() -> list[Unreadable]:
-    """Records that cannot be read, with what can be said of them; see `Unreadable`. Those of earlier boots are swept."""
+    """Records that cannot be read, with what can be said of them; see `Unreadable`. A sweep removes the outlived."""
     return _sweeping_unreadable.unreadable()
 
 
