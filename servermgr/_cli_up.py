@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from servermgr import _cli_run, _cli_up_tables
 from servermgr._cli_look import GOOD, STRONG, Look
 from servermgr._cli_up_servers import Declared
+from servermgr._sweeping_files import SCRATCH_PREFIX, share
 from servermgr.errors import WorkerError
+from servermgr.output import owner_stamp
 from servermgr.stack import Stack
 
 if TYPE_CHECKING:
@@ -123,7 +125,9 @@ class _Scratch:
     """A directory for logs and data of this run. It stays where a server has failed: the error names the log in it."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="servermgr-up-")
+        # Whose it is stands in the name, for a sweep: should all be killed at once who would have removed it.
+        self.folder = tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{owner_stamp()}-")
+        self._share = share(self.folder)
         os.chmod(self.folder, 0o711)  # noqa: S103  # started by root, the users of servers pass through it
         self._keep = False
 
@@ -137,6 +141,8 @@ class _Scratch:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, WorkerError):
             self.keep_for(error)
+        if self._share is not None:
+            self._share.close()
         if not self._keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -154,6 +160,7 @@ class _Up:
         self._servers = [Declared(table, scratch.folder, self._ready) for table in tables]
         for server in self._servers:
             server.manager.trace = trace
+            server.manager.scratch = scratch.folder
         needs: dict[ManagerInterface | str, Sequence[str]] = {
             table.name: table.needs for table in tables if table.needs
         }

@@ -84,6 +84,8 @@ class Manager(ManagerInterface):
     stop_signal: int | None = None
     #: Seconds from the polite signal to the forced one, for an adopted process.
     grace_period: float = GRACE_PERIOD
+    #: A directory that goes, with all in it, with the last tree that shares it, unless this program lives; None: none.
+    scratch: str | os.PathLike[str] | None = None
 
     def __init__(self, name: str = "<unnamed>", *, trace: Traced = None, **kwargs: Any) -> None:
         self.name = name
@@ -170,6 +172,7 @@ class Manager(ManagerInterface):
                 address=address,
                 prepare=self._prepare,
                 trace=self.trace,
+                scratch=self.scratch,
                 env=env,
                 cwd=cwd,
                 pidfile=pidfile,

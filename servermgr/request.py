@@ -31,6 +31,7 @@ def message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> Message:
         "record": b"" if folder is None else os.fsencode(ledger.record_path(folder, spec.marker)),
         "draft": b"" if folder is None else ledger.draft(spec, name=name, ports=ports),
         "remove": [os.fsencode(path) for path in spec.files_to_remove()],
+        "scratch": b"" if spec.scratch is None else os.fsencode(spec.scratch),
         "listen": len(spec.sockets),
         "trace": spec.story is not None,
         "marker": f"{MARKER_VARIABLE}={spec.marker}".encode(),

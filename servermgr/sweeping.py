@@ -13,7 +13,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from servermgr import _sweeping_files, ledger, platform
+from servermgr import _sweeping_files, _sweeping_unreadable, ledger, platform
+from servermgr._sweeping_unreadable import Unreadable
 from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
 from servermgr.identity import realm
@@ -96,6 +97,11 @@ def recorded() -> list[Record]:
     """
     here = realm()
     return [record for record in ledger.records() if record.realm == here]
+
+
+def unreadable() -> list[Unreadable]:
+    """Records that cannot be read, with what can be said of them; see `Unreadable`. A sweep removes the outlived."""
+    return _sweeping_unreadable.unreadable()
 
 
 def is_left_over(record: Record) -> bool:

@@ -111,6 +111,7 @@ class LaunchSpec:
         removes: Files that the guardian removes once the tree is gone.
         sockets: Listening sockets that the command takes over, as its descriptors 3, 4, …, announced by
             `LISTEN_FDS` and `LISTEN_PID` (sd_listen_fds(3)). They stay the caller's to close.
+        scratch: A directory that goes with the last who shares it; see `guardian.scratch`. None for none.
         story: Where the guardian's events go; None for no trace.
 
     Attributes:
@@ -134,6 +135,7 @@ class LaunchSpec:
         keep: bool = False,
         removes: Sequence[str | os.PathLike[str]] = (),
         sockets: Sequence[socket] = (),
+        scratch: str | os.PathLike[str] | None = None,
         story: Story | None = None,
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
@@ -149,6 +151,7 @@ class LaunchSpec:
         self.keep = keep
         self.removes = [os.path.abspath(path) for path in removes]
         self.sockets = tuple(sockets)
+        self.scratch = None if scratch is None else os.path.abspath(scratch)
         self.story = story
         self.marker = os.urandom(16).hex()  # 128 bits that nobody can guess
         self._check()

@@ -151,6 +151,7 @@ def fields(**changes: Any) -> dict[str, Any]:
         "argv": ["planted"],
         "pidfile": None,
         "ports": [],
+        "removes": [],
         "log": None,
         "removes_log": False,
         "keep": False,

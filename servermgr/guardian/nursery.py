@@ -16,6 +16,7 @@ import select
 import signal
 
 from servermgr import platform
+from servermgr.deadline import milliseconds
 from servermgr.guardian import protocol, spare
 from servermgr.guardian.orphans import Orphans, StandIn
 from servermgr.guardian.warden import Warden
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from servermgr.guardian.slate import Slate
 
-#: Seconds of one wait at most: poll(2) takes no more than some weeks, while a grace period may be endless.
-_LONGEST_WAIT = 86_400.0
 _CONTROL = 0  # the owner's socket is our standard input
 
 
@@ -86,7 +85,7 @@ class Nursery:
             # Asked behind the step, which may have been the last one: no event would follow it, and the poll not end.
             if not (self._has_owner or self._staff or self._standing_in):
                 return
-            ready = {fd for fd, _ in self._poll.poll(None if due is None else min(due, _LONGEST_WAIT) * 1000)}
+            ready = {fd for fd, _ in self._poll.poll(milliseconds(due))}
             if self._wake in ready:
                 os.read(self._wake, 4096)
                 self._reap()

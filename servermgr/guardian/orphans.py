@@ -9,6 +9,7 @@ from servermgr import platform
 from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
 from servermgr.guardian.record import recorded_worker, unlink
+from servermgr.guardian.scratch import Scratch
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.pidfile import Pidfile
 from servermgr.stopping import MOST_NAMED, Stopping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 #: What a stand-in must know of a tree to end it.
-_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker")
+_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker", "scratch")
 
 
 class Orphans(Brood):
@@ -124,6 +125,8 @@ class StandIn:
             self._remove_pidfile(stopping)
             for path in (*self._spec["remove"], self._spec["record"]):
                 unlink(path)
+            if self._spec["scratch"]:
+                Scratch(self._spec["scratch"]).leave()
         unlink(self._spec["record"] + b".partial-%d" % self._pid)
         message = stopping.report()
         message["status"] = UNKNOWN_STATUS

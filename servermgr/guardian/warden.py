@@ -11,7 +11,7 @@ import select
 import signal
 
 from servermgr import platform
-from servermgr.deadline import Deadline
+from servermgr.deadline import Deadline, milliseconds
 from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
 from servermgr.guardian.events import Events
@@ -19,6 +19,7 @@ from servermgr.guardian.launch import LaunchFailed, launch
 from servermgr.guardian.outbox import Outbox
 from servermgr.guardian.owner import OwnerWatch
 from servermgr.guardian.record import Record, unlink
+from servermgr.guardian.scratch import Scratch
 from servermgr.guardian.worker import Worker
 from servermgr.stopping import Stopping
 
@@ -26,10 +27,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from servermgr.guardian.slate import Slate
 
-#: Milliseconds of one poll at most.
-_LONGEST_POLL = 86_400_000.0
 #: Seconds for the owner to take the last events, before he is told that all is done.
 _EVENTS_PATIENCE = 1.0
+#: Seconds for an owner who has closed our socket to be dead.
+_DEATH_PATIENCE = 5.0
 
 
 class Warden:
@@ -57,10 +58,11 @@ class Warden:
         self._adopts = slate is None
         self._brood = self._gather(slate)
         self._record = Record(spec["record"], spec["draft"])
+        self._scratch = Scratch(spec["scratch"]) if spec["scratch"] else None
         self._session = 0
         self._stopping: Stopping | None = None
         self._told_done = False
-        self._term = False
+        self._term = self._orphaned = False
         self._commands: list[protocol.Message] = []
 
     def _gather(self, slate: Slate | None) -> Brood:
@@ -88,7 +90,7 @@ class Warden:
         poll = self._watched()
         due: float | None = 0.0
         while not (self._told_done and self._brood.empty()):
-            ready = {fd for fd, _ in poll.poll(None if due is None else _milliseconds(due))}
+            ready = {fd for fd, _ in poll.poll(milliseconds(due))}
             if self._wake in ready:
                 os.read(self._wake, 4096)
             if self._owner.fileno() in ready and not self._hear_owner():
@@ -189,6 +191,7 @@ class Warden:
             pass  # the owner sees that the worker lives on
 
     def _owner_gone(self) -> None:
+        self._orphaned = True
         if not self._spec["keep"]:
             self._stop(self._spec["stop_signal"], self._spec["crash_grace"])
 
@@ -259,7 +262,7 @@ class Warden:
         poll = select.poll()
         poll.register(self._owner.fileno(), select.POLLIN)
         while self._outbox is not None and not (self._outbox.is_empty or limit.expired):
-            poll.poll(_milliseconds(limit.remaining() or 0.0))
+            poll.poll(milliseconds(limit.remaining()))
             if not self._receive():
                 return
 
@@ -281,9 +284,11 @@ class Warden:
     def _clean_up(self) -> None:
         self._clean_up_files()
         self._owner.close()
+        if self._scratch is not None:  # behind the socket: an owner who waits has not to wait for this
+            self._leave_scratch(self._scratch)
 
-
-def _milliseconds(seconds: float) -> float:
-    # poll(2) counts in whole milliseconds and rounds down: half a one would be a spin. And it takes no more than some
-    # weeks, while a grace period may be endless: then the next step is to look at the clock again.
-    return min(max(1.0, seconds * 1000.0), _LONGEST_POLL) if seconds > 0 else 0.0
+    def _leave_scratch(self, scratch: Scratch) -> None:
+        if self._orphaned and self._watch.fd >= 0:
+            # Who dies closes his descriptors one after the other, and the socket perhaps long before his share.
+            platform.wait_readable([self._watch.fd], _DEATH_PATIENCE)
+        scratch.leave()
