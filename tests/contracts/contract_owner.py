@@ -68,9 +68,23 @@ def answer(manager: Any, word: str, order: dict[str, Any]) -> Any:
         except AddressInUseError as error:
             return str(error)
         return "nobody is there"
+    if word == "fork":
+        return raw_fork()
     if word == "sweep":
         return [[list(process) for process in tree.processes] for tree in servermgr.sweep()]
     raise SystemExit(f"no such order: {word}")
+
+
+def raw_fork() -> int:
+    """A fork that Python knows nothing of, and which so keeps every descriptor of ours open."""
+    import ctypes
+    import time
+
+    pid: int = ctypes.CDLL(None).fork()
+    if pid == 0:
+        time.sleep(60)
+        ctypes.CDLL(None)._exit(0)
+    return pid
 
 
 def main() -> None:
