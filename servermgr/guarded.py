@@ -105,7 +105,8 @@ class GuardedTree(Heard):
     def processes(self) -> list[ProcessInfo]:
         if self.guardian is None or self._outcome is not None:
             return []
-        return infos(platform.descendants(self.guardian) if self._adopts else self._ask_members())
+        seen = platform.descendants(self.guardian) if self._adopts else {}
+        return infos(seen or self._ask_members())  # without /proc it is the guardian alone that sees them
 
     def _ask_members(self) -> dict[int, int]:
         with self._condition:

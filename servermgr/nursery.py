@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import logging
 import os
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 from servermgr import platform
 from servermgr.errors import GuardianError
 from servermgr.guardian import protocol
+from servermgr.losses import say_lost
 from servermgr.platform import abilities
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ _KEPT_ENVIRONMENT = (
 )
 _PATIENCE = 30.0
 
-_log = logging.getLogger("servermgr")
-_said: set[str] = set()
 _lock = threading.Lock()
 _current: _Nursery | None = None
 _devnull = -1
@@ -164,13 +162,6 @@ def _retire() -> None:
     if _current is not None:
         _current.close()
     _current = None
-
-
-def say_lost(what: str) -> None:
-    """Say, once for each, what this system does not allow and what that costs."""
-    if what not in _said:
-        _said.add(what)
-        _log.warning("%s (see `servermgr doctor`)", what)
 
 
 def say_scattered() -> None:

@@ -48,7 +48,7 @@ FLOORS = (
         "process",
     }
     | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "trace", "tree"},
-    {"addresses", "_holders", "_trying", "identity", "platform"},
+    {"addresses", "_holders", "_trying", "identity", "losses", "platform"},
     {"deadline"},
     {"errors"},
 )

@@ -35,7 +35,7 @@ _COST = 0.1
 #: Seconds for which a reading is the truth about a creation time.
 _LATEST = 0.05
 #: Seconds for a daemon to write its pidfile, after its launcher has left in order and nobody else is known.
-_PIDFILE_PATIENCE = 2.0
+_PIDFILE_PATIENCE = 4.0
 #: Readings in a row that must show nobody.
 _QUIET = 2
 

@@ -31,6 +31,7 @@ if sys.platform == "win32":
         is_alive,
         losses,
         marked,
+        memory_file,
         open_pidfd,
         pid_namespace,
         process_facts,
@@ -68,7 +69,7 @@ elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
         set_process_name,
         signal_pidfd,
     )
-    from servermgr.platform.linux_facts import boot_id, pid_namespace, process_facts, socket_inodes
+    from servermgr.platform.linux_facts import boot_id, memory_file, pid_namespace, process_facts, socket_inodes
     from servermgr.platform.polling import wait_readable
 else:
     from servermgr.platform.polling import wait_readable
@@ -89,6 +90,7 @@ else:
         is_alive,
         losses,
         marked,
+        memory_file,
         open_pidfd,
         pid_namespace,
         process_facts,
@@ -119,6 +121,7 @@ __all__ = [
     "is_alive",
     "losses",
     "marked",
+    "memory_file",
     "open_pidfd",
     "pid_namespace",
     "process_facts",

@@ -238,6 +238,11 @@ def all_pids() -> list[int]:
     return [stat.pid for stat in processes()]
 
 
+def memory_file(name: str) -> int:
+    """There are none: -1."""
+    return -1
+
+
 def pid_namespace() -> str:
     """There are none, or none that can be told apart: empty."""
     return ""

@@ -98,6 +98,11 @@ def all_pids() -> list[int]:
     return psutil.pids()
 
 
+def memory_file(name: str) -> int:
+    """There are none: -1."""
+    return -1
+
+
 def pid_namespace() -> str:
     """There are none: empty."""
     return ""

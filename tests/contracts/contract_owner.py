@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import contract_programs
@@ -57,24 +58,60 @@ def outcome(result: servermgr.StopOutcome) -> dict[str, Any]:
     }
 
 
-def answer(manager: Any, word: str, order: dict[str, Any]) -> Any:
-    if word in ("stop", "wait"):
-        return outcome(getattr(manager, word)())
-    if word == "listing":
-        return [info.pid for info in manager.processes()]
-    if word == "rival":
-        try:
-            servermgr.address_free_check("127.0.0.1", order["port"])
-        except AddressInUseError as error:
-            return str(error)
-        return "nobody is there"
-    if word == "sweep":
-        return [[list(process) for process in tree.processes] for tree in servermgr.sweep()]
-    raise SystemExit(f"no such order: {word}")
+def rival(port: int) -> str:
+    try:
+        servermgr.address_free_check("127.0.0.1", port)
+    except AddressInUseError as error:
+        return str(error)
+    return "nobody is there"
+
+
+def start_again(manager: Any) -> int | None:
+    manager.start(wait=False)
+    pid: int | None = manager.process.pid
+    return pid
+
+
+#: What can be asked for.
+WORDS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
+    "stop": lambda manager, _: outcome(manager.stop()),
+    "wait": lambda manager, _: outcome(manager.wait()),
+    "start": lambda manager, _: start_again(manager),
+    "listing": lambda manager, _: [info.pid for info in manager.processes()],
+    "rival": lambda _, order: rival(order["port"]),
+    "fork": lambda *_: raw_fork(),
+    "sweep": lambda *_: [[list(process) for process in tree.processes] for tree in servermgr.sweep()],
+}
+
+
+#: Has the kernel's lists of children be missing, which no mount and no filter can take away.
+_HIDE = "import posixpath as p; _is = p.exists; p.exists = lambda x: not str(x).endswith('/children') and _is(x)"
+
+
+def hide_children() -> None:
+    """Here and in the guardian."""
+    from servermgr import nursery
+
+    exec(_HIDE, {})
+    nursery._BOOT = f"{_HIDE}; {nursery._BOOT}"
+
+
+def raw_fork() -> int:
+    """A fork that Python knows nothing of, and which so keeps every descriptor of ours open."""
+    import ctypes
+    import time
+
+    pid: int = ctypes.CDLL(None).fork()
+    if pid == 0:
+        time.sleep(60)
+        ctypes.CDLL(None)._exit(0)
+    return pid
 
 
 def main() -> None:
     order = json.loads(sys.argv[1])
+    if order.get("without_children"):
+        hide_children()
     if order["way"] is not None:
         manager: Any = spawned(order) if order["way"] == SPAWNED else Adopted(order)
         manager.start(wait=False)
@@ -86,7 +123,7 @@ def main() -> None:
         manager = None
     for line in sys.stdin:
         try:
-            said = answer(manager, line.strip(), order)
+            said = WORDS[line.strip()](manager, order)
         except servermgr.WorkerError as error:
             said = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(said), flush=True)

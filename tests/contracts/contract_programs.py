@@ -236,6 +236,13 @@ def pidfile(nest: Nest) -> None:
     os._exit(0)
 
 
+def liar(nest: Nest) -> None:
+    """Writes a pidfile that names whom it is told to."""
+    nest.write("server.pid", f"{nest.options['names']}\n")
+    nest.ready()
+    nest.idle()
+
+
 def listener(nest: Nest) -> None:
     """Listens on a port."""
     import socket
@@ -254,7 +261,7 @@ PROGRAMS: dict[str, Callable[[Nest], None]] = {
     **{animal.__name__: animal for animal in (slow_daemon_leaver, relay_runner, pidfile_daemon)},
 }
 ROOTS: dict[str, Callable[[Nest], None]] = {
-    **{root.__name__: root for root in (family, crash, stubborn, polite, relay, pidfile, listener)},
+    **{root.__name__: root for root in (family, crash, stubborn, polite, relay, pidfile, liar, listener)},
     "orphan": root_of("leaver", "orphan"),
     "session": root_of("session_leaver", "orphan"),
     "daemon": root_of("daemon_leaver", "daemon"),

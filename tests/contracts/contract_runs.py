@@ -6,6 +6,7 @@ all whose command line names the run's directory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -64,6 +65,9 @@ class Run:
         self.environment = {**os.environ, "SERVERMGR_LEDGER": str(folder / "ledger"), **environment}
         self.argv = [sys.executable, "-I", "-S", str(PROGRAMS), program, "--roster", str(self.roster)]
         self.argv += ["--port", str(port)] if program == "listener" else []
+        self.command = [sys.executable, str(OWNER)]
+        self.order: dict[str, Any] = {}
+        self.errors: Path | None = None
         self.told: dict[str, Any] = {}
         self.owners: list[Owner] = []
         self.processes: list[Process] = []
@@ -74,8 +78,8 @@ class Run:
         """Start the server in an owner of its own; returns when the whole tree stands. None: only an owner."""
         if "pidfile" in options:
             options["pidfile"] = str(self.roster / options["pidfile"])
-        order = {"way": way, "argv": self.argv, "port": self.port, "options": options}
-        owner = Owner(order, self.environment)
+        order = {"way": way, "argv": self.argv, "port": self.port, "options": options, **self.order}
+        owner = Owner(self.command, order, self.environment, self.errors)
         self.owners.append(owner)
         if way is not None:
             self.told = owner.heard()
@@ -160,15 +164,27 @@ class Run:
 
 
 class Owner:
-    """The process that owns the server."""
+    """The process that owns the server.
 
-    def __init__(self, order: dict[str, Any], environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(OWNER), json.dumps(order)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
+    Args:
+        command: What starts it.
+        order: See `contract_owner`.
+        environment: Its environment.
+        errors: Where its standard error goes; None: where ours goes.
+    """
+
+    def __init__(
+        self, command: list[str], order: dict[str, Any], environment: dict[str, str], errors: Path | None
+    ) -> None:
+        with contextlib.ExitStack() as stack:
+            file = None if errors is None else stack.enter_context(errors.open("ab"))
+            self.process = subprocess.Popen(
+                [*command, json.dumps(order)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                env=environment,
+            )
 
     def heard(self) -> Any:
         """The next line that it says."""
