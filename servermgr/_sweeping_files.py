@@ -85,11 +85,8 @@ def _tidy_logs() -> None:
     """Remove logs whose owner died before a guardian had written the record that would name them."""
     named = {record.log for _, record in ledger.entries() if record is not None}
     namespace, _, _ = owner_stamp().partition(".")
-    try:
-        folder = tempfile.gettempdir()
-    except OSError:  # none that can be written to, where a file system is read-only
-        return
-    for path in (os.path.join(folder, name) for name in _names(folder) if _is_of_dead_owner(name, namespace)):
+    folder, names = _temporary()
+    for path in (os.path.join(folder, name) for name in names if _is_of_dead_owner(name, namespace)):
         if path not in named and _is_run_log(path):
             _unlink(path)
 
@@ -97,8 +94,8 @@ def _tidy_logs() -> None:
 def _tidy_scratch() -> None:
     """Remove directories of `servermgr up` that nobody has any more; a tree that is ending has its share still."""
     namespace, _, _ = owner_stamp().partition(".")
-    folder = tempfile.gettempdir()
-    for name in _names(folder):
+    folder, names = _temporary()
+    for name in names:
         if name.startswith(SCRATCH_PREFIX) and _is_of_dead_owner(name, namespace):
             path = os.path.join(folder, name)
             held = share(path) if _is_own(path) else None
@@ -123,11 +120,13 @@ def _is_own(path: str) -> bool:
         return False
 
 
-def _names(folder: str) -> list[str]:
+def _temporary() -> tuple[str, list[str]]:
+    """The directory of temporary files, and what is in it."""
     try:
-        return os.listdir(folder)
-    except OSError:
-        return []
+        folder = tempfile.gettempdir()
+        return folder, os.listdir(folder)
+    except OSError:  # none that can be written to, where a file system is read-only
+        return "", []
 
 
 def _is_of_dead_owner(name: str, namespace: str) -> bool:

@@ -26,6 +26,13 @@ PATIENCE = 30.0
 BEAT = 1.5
 
 
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
+
+
 class Process:
     """One process of the tree, by identity."""
 
@@ -35,10 +42,7 @@ class Process:
 
     @property
     def alive(self) -> bool:
-        try:
-            return self.process.is_running() and self.process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-        except psutil.NoSuchProcess:
-            return False
+        return is_alive(self.process)
 
     def kill(self) -> None:
         try:
@@ -119,7 +123,7 @@ class Run:
         """Every process of the tree that lives, by pid, with its role."""
         found = {process.process.pid: process.role for process in self.processes if process.alive}
         for process in psutil.process_iter(["cmdline"]):
-            if self._is_of_tree(process.info["cmdline"] or []) and Process(process.pid, "").alive:
+            if self._is_of_tree(process.info["cmdline"] or []) and is_alive(process):
                 found.setdefault(process.pid, "unregistered")
         return found
 
