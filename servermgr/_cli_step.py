@@ -139,9 +139,9 @@ class _Front:
 
     def run(self) -> Outcome:
         platform.become_subreaper()  # whoever loses the guard comes to us
+        self._witness = Witness()  # before the command, at whose first word somebody may signal the group
         self._guard, self._socket = start(self._order)
         self._reader = protocol.Reader(self._socket)
-        self._witness = Witness()
         try:
             _leave_streams_to_command()
             self._follow()

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from servermgr import base, ports
+from servermgr._server_options import checked_port
 from servermgr._server_state import running
 from servermgr.errors import LaunchError, WorkerError
 from servermgr.probe_forms import ProbeLike, make_probe
@@ -89,7 +90,7 @@ class CommandManager(base.Manager):
         self.argv = [os.fspath(word) for word in argv]
         self.env = env
         self.cwd = cwd
-        self.port = self._wanted_port = _checked_port(port)
+        self.port = self._wanted_port = None if port is None else checked_port(port)
         self._ready = ready
         self.probe = self._make_probe()
         self.pidfile = pidfile
@@ -177,12 +178,6 @@ class CommandManager(base.Manager):
             if isinstance(error, WorkerError):
                 raise
             raise WorkerError(error, "it does not answer", name=self.name, pid=process.pid) from error
-
-
-def _checked_port(port: int | None) -> int | None:
-    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536):
-        raise ValueError(f"port must be a whole number from 0 to 65535, not {port!r}")
-    return port
 
 
 def _names_port(text: str) -> bool:

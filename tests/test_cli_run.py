@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import census
 import psutil
 import pytest
-from stand_ins import PATIENCE, ROOT, content, is_living, lives, python, until
+from stand_ins import PATIENCE, ROOT, content, is_living, lives, python, script_output, until
 from terminal import CTRL_BACKSLASH, CTRL_C, CTRL_Z, terminal
 
 import servermgr
@@ -466,6 +466,26 @@ def test_the_command_has_the_terminal() -> None:
         shown.type(b"second\n")
         shown.until("got second")
         assert shown.wait() == 0
+
+
+WITNESSES = """
+import os, signal
+from servermgr._cli_step_signals import Wake, Witness
+os.setpgid(0, 0)
+with Wake((signal.SIGUSR1,)) as wake:
+    for _ in range(50):
+        witness = Witness()
+        os.killpg(0, signal.SIGUSR1)
+        assert witness.has(signal.SIGUSR1), "sent to the group"
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert not witness.has(signal.SIGUSR1), "sent to this process"
+        witness.close()
+"""
+
+
+def test_the_witness_misses_nothing_from_its_first_moment_on() -> None:
+    """A group may be signalled while the fork has not begun to run; and what was not sent to it, it has not got."""
+    script_output(WITNESSES)
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell with job control")

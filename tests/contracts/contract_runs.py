@@ -99,11 +99,11 @@ class Run:
 
     def wait_ready(self) -> None:
         self.wait_until(self.has, "ready")
-        self.processes = [
-            Process(int(path.read_text()), path.stem)
-            for path in sorted(self.roster.glob("*.pid"))
-            if path.name != "server.pid" and psutil.pid_exists(int(path.read_text()))
-        ]
+        self.processes = []
+        for path in sorted(self.roster.glob("*.pid")):
+            if path.name != "server.pid":
+                with contextlib.suppress(psutil.NoSuchProcess):  # one that was to leave, and has left
+                    self.processes.append(Process(int(path.read_text()), path.stem))
 
     def has(self, name: str) -> bool:
         return (self.roster / name).exists()
