@@ -1,0 +1,57 @@
+"""pytest-xprocess, in a run of pytest as it is made for.
+
+The holder hands its order and its voice to the test by two names of this module, for pytest calls the test itself.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from xprocess import ProcessStarter
+
+from benchmarks.peers import Order, Talk
+
+_order: Order
+_talk: Talk
+
+
+def hold(order: Order, talk: Talk) -> None:
+    """Run pytest with this file as its only test, in the folder of the order."""
+    module = sys.modules["benchmarks.peers.xprocess"]
+    module._order, module._talk = order, talk  # type: ignore[attr-defined]
+    arguments = [
+        "-q",
+        "-s",
+        "-p",
+        "xprocess",
+        f"--rootdir={order.folder}",
+        "-c",
+        "/dev/null",
+        "--import-mode=importlib",
+    ]
+    status = pytest.main([*arguments, "-o", f"cache_dir={order.folder}/cache", "--pyargs", "benchmarks.peers.xprocess"])
+    if status:
+        raise SystemExit(f"pytest ended with {status!r}")
+
+
+def test_hold(xprocess: Any) -> None:
+    module: Any = sys.modules["benchmarks.peers.xprocess"]
+    order: Order = module._order
+
+    class Starter(ProcessStarter):
+        args = order.argv  # type: ignore[assignment]
+        popen_kwargs = {"cwd": order.folder}  # noqa: RUF012  # as its documentation writes it
+        terminate_on_interrupt = True
+
+        def startup_check(self) -> bool:
+            return True
+
+    xprocess.ensure("server", Starter)
+    module._talk(lambda: _terminate(xprocess, order.grace))
+
+
+def _terminate(xprocess: Any, grace: float) -> None:
+    if xprocess.getinfo("server").terminate(timeout=grace) == -1:
+        raise RuntimeError("terminate() returned -1")
