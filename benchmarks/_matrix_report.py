@@ -24,6 +24,7 @@ tree lives, {slack}.
 | 3      | so many processes are left; a storm that forks without end counts as one |
 | hang   | the stop did not return in 20 s |
 | harmed | a bystander was signalled |
+| dies   | the server dies of being held: it never answered |
 | ok*    | the stop itself raised an error |
 | \N{EN DASH}      | cannot be had here |
 
@@ -33,11 +34,11 @@ once, as by a good process 1. {command}
 _SLACK = "one second after the stop, or 1.5 s after the grace period that follows the owner's death"
 
 
-def section(found: Document) -> str:
-    """Summary, both tables, and the footnotes."""
+def section(found: Document, picture: str = "") -> str:
+    """Summary, a picture if there is one, both tables, and the footnotes."""
     command = f"Made with `{found['command']}` in {found['took'] / 60:.0f} min." if found["command"] else ""
     parts = ["## The escape matrix\n", _TEXT.format(slack=_SLACK, grace=found["grace"], command=command)]
-    parts.append(summary(found))
+    parts += [summary(found), *([picture] if picture else [])]
     for ending, title in ENDINGS.items():
         if any(cell["ending"] == ending for cell in found["cells"]):
             parts += [f"### {title}\n", _table_of(found, ending)]
@@ -90,7 +91,8 @@ def text_of(cell: Document | None) -> str:
     """What stands in the table."""
     if cell is None or cell["verdict"] == "impossible":
         return _NOTHING
-    word = {"ok": "ok", "left": str(len(cell["left"])), "hang": "hang", "harmed": "harmed"}.get(cell["verdict"], "?")
+    words = {"ok": "ok", "left": str(len(cell["left"])), "hang": "hang", "harmed": "harmed", "unheld": "dies"}
+    word = words.get(cell["verdict"], "?")
     return word + ("*" if cell["error"] and "seconds" in cell else "")
 
 
@@ -104,7 +106,7 @@ def _table_of(found: Document, ending: str) -> str:
     lines = [["", *(f"{peer['name']}" for peer in found["peers"])]]
     for row in found["rows"]:
         words = [text_of(cells.get((row["key"], peer["key"]))) for peer in found["peers"]]
-        lines.append([row["title"], *(f"**{word}**" if word in ("hang", "harmed") else word for word in words)])
+        lines.append([row["title"], *(f"**{word}**" if word in ("hang", "harmed", "dies") else word for word in words)])
     return table(lines)
 
 

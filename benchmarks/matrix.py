@@ -221,7 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--peers", metavar="NAMES", help=f"some of {','.join(PEERS)}; default: all")
     parser.add_argument("--rows", default="*", metavar="PATTERNS", help="some rows, as `escape:*` or `server:nginx:*`")
     parser.add_argument("--endings", default=",".join(ENDINGS), metavar="ENDINGS", help="stop, owner, or both")
-    parser.add_argument("--jobs", type=int, default=4, choices=range(1, 17), metavar="N", help="cells side by side (4)")
+    parser.add_argument("--jobs", type=int, default=6, choices=range(1, 17), metavar="N", help="cells side by side (6)")
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE")
     return parser
 

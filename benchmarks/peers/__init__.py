@@ -76,11 +76,15 @@ class Peer:
 
     @property
     def version(self) -> str:
-        """Of what it needs; empty where that is no distribution."""
-        try:
-            return metadata.version(self.needs) if self.needs else ""
-        except metadata.PackageNotFoundError:
+        """Of what it needs; empty where there is none."""
+        if not self.needs:
             return ""
+        try:
+            return metadata.version(self.needs)
+        except metadata.PackageNotFoundError:
+            path = program(self.needs)
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout if path else ""
+        return next((word for word in said.split() if word[0].isdigit()), "")
 
     def load(self) -> Any:
         """Its module."""
@@ -165,8 +169,8 @@ PEERS: dict[str, Peer] = {
         "environment marker",
         "marker",
         "hold",
-        "As runners of CI systems do: whoever has the variable gets SIGTERM, and after the grace period SIGKILL, until "
-        "two looks find nobody.",
+        "As runners of CI systems do: whoever has the variable, and the process that was started, gets SIGTERM, and "
+        "after the grace period SIGKILL, until two looks find nobody.",
     ),
     "cgroup": Peer(
         "cgroup v2",

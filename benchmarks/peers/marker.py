@@ -8,6 +8,7 @@ import signal
 import time
 
 from benchmarks.peers import Order, Talk
+from benchmarks.peers.signals import end
 
 VARIABLE = "TRACKING_ID"
 
@@ -16,8 +17,13 @@ def hold(order: Order, talk: Talk) -> None:
     """Start the server with the variable, and end whoever has it."""
     value = secrets.token_hex(16)
     process = order.popen(env={**os.environ, VARIABLE: value}, start_new_session=True)
-    talk(lambda: _stop(f"{VARIABLE}={value}".encode(), order.grace))
-    process.poll()
+
+    def stop() -> None:
+        process.terminate()  # it is known without a look, also if it has overwritten its environment
+        _stop(f"{VARIABLE}={value}".encode(), order.grace)
+        end(process, order.grace)
+
+    talk(stop)
 
 
 def _stop(text: bytes, grace: float) -> None:

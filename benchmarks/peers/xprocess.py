@@ -24,6 +24,7 @@ def hold(order: Order, talk: Talk) -> None:
     arguments = [
         "-q",
         "-s",
+        "--noconftest",
         "-p",
         "xprocess",
         f"--rootdir={order.folder}",

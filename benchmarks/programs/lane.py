@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks._matrix_rows import Fence, Impossible, Subject, rows
+from benchmarks._matrix_rows import Fence, Impossible, Subject, Unheld, rows
 from benchmarks._matrix_servers import remove_cluster
 from benchmarks._torture_look import census
 from benchmarks.processes import environment, module
@@ -116,6 +116,8 @@ class Lane:
                     subject.end()
             except Impossible as reason:
                 told |= {"verdict": "impossible", "error": str(reason)}
+            except Unheld as reason:
+                told |= {"verdict": "unheld", "error": str(reason)}
             except (OSError, RuntimeError, AssertionError) as problem:
                 told |= {"verdict": "broken", "error": f"{type(problem).__name__}: {problem}"}
         told["harmed"] = crowd.harmed()
