@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from benchmarks._soak_look import WATCHED
@@ -25,3 +26,10 @@ def section(found: Document) -> str:
         title = WATCHED[verdict["name"]].title
         lines.append([title, *(number(verdict[part]) for part in ("first", "last", "tolerance")), words])
     return "\n".join(["## Soak\n", text, table(lines)])
+
+
+def to_json(found: Document) -> str:
+    """Everything, one sample on a line."""
+    samples = ",\n  ".join(json.dumps(sample) for sample in found["samples"])
+    rest = json.dumps({name: value for name, value in found.items() if name != "samples"}, indent=1, ensure_ascii=False)
+    return rest.rstrip("}\n") + f',\n "samples": [\n  {samples}\n ]\n}}\n'

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _matrix_report as report
-from benchmarks import environment
+from benchmarks import environment, publish
 from benchmarks._matrix_rows import Row, rows
 from benchmarks.peers import PEERS
 from benchmarks.processes import environment as program_environment
@@ -192,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     picked = [row for row in rows() if any(fnmatch(row.key, pattern) for pattern in options.rows.split(","))]
     if not picked:
         parser.error(f"no row is like {options.rows}")
+    if options.publish and (options.peers or options.rows != "*" or options.endings != ",".join(ENDINGS)):
+        parser.error("a part of the matrix is not to be published")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us gets the cleaning-up, too
     for key in peers:
         if PEERS[key].missing:
@@ -209,6 +211,8 @@ def _write(found: Document, options: argparse.Namespace) -> None:
     if options.json:
         Path(options.json).write_text(report.to_json(found), encoding="utf-8")
         _say(f"written: {options.json}")
+    if options.publish:
+        publish.keep("matrix", report.to_json(found))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -223,6 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--endings", default=",".join(ENDINGS), metavar="ENDINGS", help="stop, owner, or both")
     parser.add_argument("--jobs", type=int, default=6, choices=range(1, 17), metavar="N", help="cells side by side (6)")
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE")
+    parser.add_argument("--publish", action="store_true", help="all of it, into this folder and README.md")
     return parser
 
 

@@ -78,6 +78,12 @@ def everything() -> dict[Path, str]:
     return files() | {path: readme(path.read_text(encoding="utf-8"))}
 
 
+def keep(name: str, text: str) -> None:
+    """Keep the JSON of a run as the one that is published, and write what is made from it."""
+    (HOME / f"{name}.json").write_text(text, encoding="utf-8")
+    write()
+
+
 def write() -> list[Path]:
     """Write what differs; returns the paths."""
     changed = different()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-import json
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import _soak_report as report
-from benchmarks import environment
+from benchmarks import environment, publish
 from benchmarks._soak_kinds import KINDS, MIXTURE
 from benchmarks._soak_look import Sample, judge, look
 
@@ -108,8 +107,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = document(soak, kinds, time.monotonic() - began, words)
     print(report.section(found))
     if options.json:
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        Path(options.json).write_text(report.to_json(found), encoding="utf-8")
         _say(f"written: {options.json}")
+    if options.publish:
+        publish.keep("soak", report.to_json(found))
     return int(any(verdict["grows"] for verdict in found["verdicts"]))
 
 
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=_count, default=3600, metavar="N", help="no new cycle after it (3600)")
     parser.add_argument("--kinds", metavar="NAMES", help=f"some of {','.join(KINDS)}, in turns; default: the mixture")
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE")
+    parser.add_argument("--publish", action="store_true", help="into benchmarks/soak.json and benchmarks/RESULTS.md")
     return parser
 
 
