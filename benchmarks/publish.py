@@ -69,7 +69,7 @@ def readme(text: str, folder: Path = HOME) -> str:
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"no {BEGIN} … {END} in the README")
-    return f"{before}{BEGIN}\n{_readme_figures.block(load('results', folder), load('matrix', folder))}{END}{after}"
+    return f"{before}{BEGIN}\n{_readme_figures.block(load('results', folder), load('matrix', folder))}\n{END}{after}"
 
 
 def everything() -> dict[Path, str]:

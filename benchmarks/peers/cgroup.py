@@ -51,9 +51,14 @@ def hold(order: Order, talk: Talk) -> None:
     assert above is not None
     group = make(above)
     _keep(group, order.grace)
-    process = order.popen(["/bin/sh", "-c", _ENTER, str(group), *order.argv])
+    process = order.popen(entering(group, order.argv))
     talk(lambda: end(group, order.grace))
     process.poll()
+
+
+def entering(group: Path, command: list[str]) -> list[str]:
+    """A command that enters the group and becomes the other command."""
+    return ["/bin/sh", "-c", _ENTER, str(group), *command]
 
 
 def end(group: Path, grace: float) -> None:

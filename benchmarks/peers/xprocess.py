@@ -5,11 +5,15 @@ The holder hands its order and its voice to the test by two names of this module
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
+import py
 import pytest
-from xprocess import ProcessStarter
+from xprocess import ProcessStarter, XProcess
 
 from benchmarks.peers import Order, Talk
 
@@ -56,3 +60,29 @@ def test_hold(xprocess: Any) -> None:
 def _terminate(xprocess: Any, grace: float) -> None:
     if xprocess.getinfo("server").terminate(timeout=grace) == -1:
         raise RuntimeError("terminate() returned -1")
+
+
+@contextlib.contextmanager
+def started(command: list[str], folder: str, check: Callable[[], bool]) -> Iterator[Any]:
+    """Its information on a started process, as the fixture would give it, but without a run of pytest around it.
+
+    Args:
+        command: The server.
+        folder: For its log and pidfile.
+        check: What it asks, each 0.1 s, until it is true.
+    """
+
+    class Starter(ProcessStarter):
+        args = command  # type: ignore[assignment]
+
+        def startup_check(self) -> bool:
+            return check()
+
+    silent = SimpleNamespace(debug=lambda *_: None)
+    xprocess = XProcess(SimpleNamespace(), py.path.local(folder), silent)
+    try:
+        xprocess.ensure("server", Starter)
+        yield xprocess.getinfo("server")
+    finally:
+        xprocess.getinfo("server").terminate(timeout=5)
+        xprocess._force_clean_up()
