@@ -16,7 +16,7 @@ ENDINGS = {"stop": "After a polite stop", "owner": "After the owner's SIGKILL"}
 _NOTHING = "\N{EN DASH}"
 _TEXT = """\
 Each peer holds each tree. Then it is asked to stop it, or its program is killed by SIGKILL, and it is seen who of the
-tree lives, {slack}.
+tree lives, one second after the stop, or {mourning:g} s after the grace period that follows the owner's death.
 
 | cell   | means |
 |--------|-------|
@@ -28,16 +28,16 @@ tree lives, {slack}.
 | ok*    | the stop itself raised an error |
 | \N{EN DASH}      | cannot be had here |
 
-The grace period is {grace:g} s for everyone. One run for each cell, some cells side by side; orphans are reaped at
-once, as by a good process 1. {command}
+The grace period is {grace:g} s for everyone. One run for each cell, {jobs} cells side by side; orphans are reaped at
+once, as by a good process 1. {made}
 """
-_SLACK = "one second after the stop, or 1.5 s after the grace period that follows the owner's death"
 
 
 def section(found: Document, picture: str = "") -> str:
     """Summary, a picture if there is one, both tables, and the footnotes."""
-    command = f"Made with `{found['command']}` in {found['took'] / 60:.0f} min." if found["command"] else ""
-    parts = ["## The escape matrix\n", _TEXT.format(slack=_SLACK, grace=found["grace"], command=command)]
+    made = f"Made with `{found['command']}` in {found['took'] / 60:.0f} min." if found["command"] else ""
+    text = _TEXT.format(made=made, **{name: found[name] for name in ("grace", "mourning", "jobs")})
+    parts = ["## The escape matrix\n", text]
     parts += [summary(found), *([picture] if picture else [])]
     for ending, title in ENDINGS.items():
         if any(cell["ending"] == ending for cell in found["cells"]):

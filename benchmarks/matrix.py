@@ -44,6 +44,8 @@ The exit status is 1 if a cell of servermgr is not ok.
 ENDINGS = ("stop", "owner")
 #: Seconds from the polite signal to the forced one, for every peer.
 GRACE = 1.0
+#: Seconds beyond the grace period after which a tree whose owner was killed counts as left.
+MOURNING = 2.0
 #: Seconds for one cell, all included.
 PATIENCE = 150.0
 
@@ -54,11 +56,11 @@ Document = dict[str, Any]
 class Lane:
     """A process that runs cells one after the other."""
 
-    def __init__(self, folder: Path, grace: float) -> None:
+    def __init__(self, folder: Path, grace: float, mourning: float) -> None:
         folder.mkdir()
         folder.chmod(0o755)  # servers that become another user have to enter it
         self._process = subprocess.Popen(
-            module("lane", folder, grace),
+            module("lane", folder, grace, mourning),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=program_environment() | {"TMPDIR": str(folder)},
@@ -97,7 +99,7 @@ class Lane:
         self._process.stdout.close()
 
 
-def run(cells: Sequence[Cell], *, jobs: int, grace: float = GRACE) -> list[Document]:
+def run(cells: Sequence[Cell], *, jobs: int, grace: float = GRACE, mourning: float = MOURNING) -> list[Document]:
     """Run all cells, some side by side. Returns what became of each, in the order of the cells."""
     waiting: queue.SimpleQueue[tuple[int, Cell]] = queue.SimpleQueue()
     for numbered in enumerate(cells):
@@ -108,7 +110,7 @@ def run(cells: Sequence[Cell], *, jobs: int, grace: float = GRACE) -> list[Docum
     folder.chmod(0o755)
 
     def drive(number: int) -> None:
-        lane = Lane(folder / f"lane-{number}", grace)
+        lane = Lane(folder / f"lane-{number}", grace, mourning)
         try:
             while not stop.is_set():
                 try:
@@ -136,15 +138,13 @@ def run(cells: Sequence[Cell], *, jobs: int, grace: float = GRACE) -> list[Docum
     return [found[place] for place in sorted(found)]
 
 
-def document(cells: Sequence[Cell], told: list[Document], *, grace: float, command: str, took: float) -> Document:
+def document(cells: Sequence[Cell], told: list[Document], **facts: Any) -> Document:
     """Everything, as it goes to JSON."""
     peers = list(dict.fromkeys(peer for peer, _, _ in cells))
     picked = list(dict.fromkeys(row for _, row, _ in cells))
     return {
         "environment": environment.describe(),
-        "command": command,
-        "grace": grace,
-        "took": round(took, 1),
+        **facts,
         "peers": [
             {"key": key, "name": peer.name, "version": peer.version, "how": peer.how, "missing": peer.missing}
             for key, peer in PEERS.items()
@@ -163,7 +163,8 @@ def measure(peers: Sequence[str], picked: Sequence[Row], endings: Sequence[str],
     began = time.monotonic()
     told = run(cells, **options)
     took = time.monotonic() - began
-    return document(every, told, grace=options.get("grace", GRACE), command=command, took=took)
+    facts = {"grace": GRACE, "mourning": MOURNING} | options
+    return document(every, told, command=command, took=round(took, 1), **facts)
 
 
 def faults(found: Document) -> list[Document]:

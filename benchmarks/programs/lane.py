@@ -1,4 +1,4 @@
-"""Runs cells of the matrix, one after the other: `lane FOLDER GRACE`.
+"""Runs cells of the matrix, one after the other: `lane FOLDER GRACE MOURNING`.
 
 Reads a line for each cell, peer, row and ending with tabs between, and answers with a line of JSON. It is a subreaper
 that reaps at once, as a good process 1 does: no peer has to wait for a bad one, and nothing of a cell can get away.
@@ -32,20 +32,18 @@ LIFETIME = 1800
 HANG = 20.0
 #: Seconds after a stop in which the dying may die.
 SLACK = 1.0
-#: Seconds after which a tree whose owner was killed is left, beyond the grace period.
-MOURNING = 1.5
 #: Seconds after which bystanders are replaced: they live for two minutes.
 FRESH = 45.0
 
 
 def main() -> None:
     signal.alarm(LIFETIME)
-    folder, grace = Path(sys.argv[1]), float(sys.argv[2])
+    folder, grace, mourning = Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
     if ctypes.CDLL(None).prctl(36, 1, 0, 0, 0):  # PR_SET_CHILD_SUBREAPER
         raise SystemExit("this kernel has no subreapers")
     threading.Thread(target=reap, daemon=True).start()
     known = {row.key: row for row in rows()}
-    lane = Lane(folder, grace)
+    lane = Lane(folder, grace, mourning)
     try:
         for line in sys.stdin:
             peer, key, ending = line.rstrip("\n").split("\t")
@@ -89,11 +87,18 @@ class Bystanders:
 
 
 class Lane:
-    """Where cells are run, and what stays from one to the next: bystanders and the fence."""
+    """Where cells are run, and what stays from one to the next: bystanders and the fence.
 
-    def __init__(self, folder: Path, grace: float) -> None:
+    Args:
+        folder: For everything that is written.
+        grace: Seconds from the polite signal to the forced one.
+        mourning: Seconds beyond them, after which a tree whose owner was killed is left.
+    """
+
+    def __init__(self, folder: Path, grace: float, mourning: float) -> None:
         self._folder = folder
         self._grace = grace
+        self._mourning = mourning
         self._fence = Fence()
         self._bystanders = Bystanders(self._fence)
         self._number = 0
@@ -149,7 +154,7 @@ class Lane:
                 return told | self._stop(owner, subject)
             for pid in owners:
                 os.kill(pid, signal.SIGKILL)
-            return told | _left(subject, self._grace + MOURNING)
+            return told | _left(subject, self._grace + self._mourning)
         finally:
             owner.close()
 
