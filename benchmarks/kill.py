@@ -52,7 +52,7 @@ MEASUREMENT = Measurement(
     "Killing a tree that ignores SIGTERM",
     "From the call until nobody is left and everyone is reaped. One process has forked all others. `stop()` with a "
     "grace period of 0; the references know the group, or every pid, beforehand; psutil's recipe with SIGKILL; "
-    "mirakuru and `cgroup.kill` until everyone is reaped. The others run in a process to which the orphans come, so that they "
-    "need not wait for process 1 to reap.",
+    "mirakuru and `cgroup.kill` until everyone is reaped. The others run in a process to which the orphans come, so "
+    "that they need not wait for process 1 to reap.",
     measure,
 )
