@@ -132,7 +132,7 @@ def grid(found: Document) -> str:
     """The whole matrix: rows are trees, columns are peers, a panel for each way to end."""
     endings = [ending for ending in matrix.ENDINGS if any(cell["ending"] == ending for cell in found["cells"])]
     across = CELL_WIDTH * len(found["peers"])
-    width = max(NAMES + len(endings) * (across + 40) + 40, NAMES + 860)
+    width = max(NAMES + len(endings) * (across + 40) + 40, 1000.0)
     height = HEAD + CELL_HEIGHT * (len(found["rows"]) + 1) + 44
     drawing = Drawing(width, height, "Which peer ends which tree")
     tops = _row_tops(found["rows"])
@@ -176,7 +176,7 @@ def _mark(text: str) -> str:
 
 
 def _legend(drawing: Drawing, y: float) -> None:
-    x = NAMES
+    x = 60.0
     for verdict, words in (
         ("ok", "✓ nobody left, nobody harmed"),
         ("left", "so many processes left"),

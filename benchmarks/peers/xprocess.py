@@ -85,4 +85,6 @@ def started(command: list[str], folder: str, check: Callable[[], bool]) -> Itera
         yield xprocess.getinfo("server")
     finally:
         xprocess.getinfo("server").terminate(timeout=5)
+        for resource in xprocess.resources:
+            resource.popen.wait(5)  # psutil has reaped it, which the Popen does not know
         xprocess._force_clean_up()
