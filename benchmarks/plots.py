@@ -166,8 +166,7 @@ def _grid_panel(drawing: Drawing, found: Document, ending: str, left: float, top
             text = matrix.text_of(cell)
             fill, ink = CELLS.get(cell["verdict"], NO_CELL) if cell else NO_CELL
             y = tops[row["key"]]
-            about = f"{peer['name']}, {row['title']}: {text}"
-            drawing.rectangle(x + 1, y + 1, CELL_WIDTH - 2, CELL_HEIGHT - 2, fill, about=about)
+            drawing.rectangle(x + 1, y + 1, CELL_WIDTH - 2, CELL_HEIGHT - 2, fill)
             drawing.text((x + CELL_WIDTH / 2, y + 14), _mark(text), size=11, colour=ink, anchor="middle")
 
 

@@ -27,10 +27,10 @@ class Drawing:
         ]
         self.rectangle(0, 0, width, height, "#ffffff")
 
-    def rectangle(self, x: float, y: float, width: float, height: float, fill: str, *, about: str = "") -> None:
-        """A filled one; `about` is shown where a pointer rests on it."""
-        box = f'<rect x="{x:.6g}" y="{y:.6g}" width="{width:.6g}" height="{height:.6g}" fill="{fill}"'
-        self._parts.append(f"{box}><title>{escape(about)}</title></rect>" if about else f"{box}/>")
+    def rectangle(self, x: float, y: float, width: float, height: float, fill: str) -> None:
+        """A filled one."""
+        size = f'width="{width:.6g}" height="{height:.6g}"'
+        self._parts.append(f'<rect x="{x:.6g}" y="{y:.6g}" {size} fill="{fill}"/>')
 
     def line(self, points: Sequence[Point], colour: str, *, width: float = 1.0, dashed: bool = False) -> None:
         """A line through points."""

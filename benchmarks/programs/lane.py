@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks._matrix_rows import Fence, Impossible, Subject, Unheld, rows
 from benchmarks._matrix_servers import remove_cluster
 from benchmarks._torture_look import census
-from benchmarks.processes import environment, module
+from benchmarks.processes import ROOT, environment, module
 
 #: Seconds of its life.
 LIFETIME = 1800
@@ -125,6 +125,7 @@ class Lane:
                 told |= {"verdict": "unheld", "error": str(reason)}
             except (OSError, RuntimeError, AssertionError) as problem:
                 told |= {"verdict": "broken", "error": f"{type(problem).__name__}: {problem}"}
+        told["error"] = _without_paths(told["error"], self._folder)
         told["harmed"] = crowd.harmed()
         if told["harmed"]:
             told["verdict"] = "harmed"
@@ -166,6 +167,13 @@ class Lane:
         told = {"seconds": heard["stopped"], "error": heard["error"], **_left(subject, SLACK)}
         owner.end()
         return told | {"left after exit": subject.living() if told["left"] else []}
+
+
+def _without_paths(text: str, folder: Path) -> str:
+    """An error as it may be published: where things lie on this machine is nobody's business."""
+    for path, name in ((folder, "FOLDER"), (sys.executable, "python"), (ROOT, "CHECKOUT"), (Path.home(), "~")):
+        text = text.replace(str(path), name)
+    return text
 
 
 def _left(subject: Subject, seconds: float) -> dict[str, Any]:
