@@ -14,7 +14,7 @@ Document = dict[str, Any]
 _DASH = "\N{EN DASH}"
 _MATRIX = """\
 How many of {escapes} hostile trees and {servers} set-ups of real servers (nginx, Redis, memcached, HAProxy, PostgreSQL,
-gunicorn) each tool ends with nobody left, and how many processes it leaves; all of it in `benchmarks/RESULTS.md`:
+gunicorn) each one ends with nobody left, and how many processes it leaves:
 """
 _SPEED = """\
 Medians in milliseconds, all columns of a line in one run:
