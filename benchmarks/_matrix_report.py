@@ -16,7 +16,7 @@ ENDINGS = {"stop": "After a polite stop", "owner": "After the owner's SIGKILL"}
 _NOTHING = "\N{EN DASH}"
 _TEXT = """\
 Each peer holds each tree. Then it is asked to stop it, or its program is killed by SIGKILL, and it is seen who of the
-tree lives, one second after the stop, or {mourning:g} s after the grace period that follows the owner's death.
+tree lives, {slack:g} s after the stop, or {mourning:g} s after the grace period that follows the owner's death.
 
 | cell   | means |
 |--------|-------|
@@ -36,7 +36,9 @@ once, as by a good process 1. {made}
 def section(found: Document, picture: str = "") -> str:
     """Summary, a picture if there is one, both tables, and the footnotes."""
     made = f"Made with `{found['command']}` in {found['took'] / 60:.0f} min." if found["command"] else ""
-    text = _TEXT.format(made=made, **{name: found[name] for name in ("grace", "mourning", "jobs")})
+    text = _TEXT.format(
+        made=made, slack=found["mourning"] / 2, **{name: found[name] for name in ("grace", "mourning", "jobs")}
+    )
     parts = ["## The escape matrix\n", text]
     parts += [summary(found), *([picture] if picture else [])]
     for ending, title in ENDINGS.items():

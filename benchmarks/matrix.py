@@ -44,7 +44,7 @@ The exit status is 1 if a cell of servermgr is not ok.
 ENDINGS = ("stop", "owner")
 #: Seconds from the polite signal to the forced one, for every peer.
 GRACE = 1.0
-#: Seconds beyond the grace period after which a tree whose owner was killed counts as left.
+#: Seconds beyond the grace period after which a tree whose owner was killed counts as left; half of it after a stop.
 MOURNING = 2.0
 #: Seconds for one cell, all included.
 PATIENCE = 150.0

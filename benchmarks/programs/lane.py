@@ -30,8 +30,6 @@ from benchmarks.processes import ROOT, environment, module
 LIFETIME = 1800
 #: Seconds after which a stop hangs.
 HANG = 20.0
-#: Seconds after a stop in which the dying may die.
-SLACK = 1.0
 #: Seconds after which bystanders are replaced: they live for two minutes.
 FRESH = 45.0
 
@@ -92,7 +90,7 @@ class Lane:
     Args:
         folder: For everything that is written.
         grace: Seconds from the polite signal to the forced one.
-        mourning: Seconds beyond them, after which a tree whose owner was killed is left.
+        mourning: Seconds beyond them, after which a tree whose owner was killed is left; after a stop it is half of it.
     """
 
     def __init__(self, folder: Path, grace: float, mourning: float) -> None:
@@ -164,7 +162,7 @@ class Lane:
         heard = owner.hear(HANG)
         if "stopped" not in heard:
             return {"verdict": "hang", "left": subject.living(), "error": owner.complaint()}
-        told = {"seconds": heard["stopped"], "error": heard["error"], **_left(subject, SLACK)}
+        told = {"seconds": heard["stopped"], "error": heard["error"], **_left(subject, self._mourning / 2)}
         owner.end()
         return told | {"left after exit": subject.living() if told["left"] else []}
 
