@@ -18,6 +18,7 @@ from benchmarks import (
     imports,
     kill,
     many,
+    publish,
     readiness,
     report,
     servers,
@@ -46,9 +47,8 @@ examples:
   python -m benchmarks --quick                a first look, in about half a minute
   python -m benchmarks                        everything, in some minutes
   python -m benchmarks kill --large           one measurement, with up to 4,000 processes
-  python -m benchmarks --json benchmarks/results.json --output benchmarks/RESULTS.md
-                                              everything, the samples and the tables written to files
-  python -m benchmarks --from benchmarks/results.json --output benchmarks/RESULTS.md
+  python -m benchmarks --large --publish      everything, into results.json, RESULTS.md, plots and README.md
+  python -m benchmarks --from results.json --output tables.md
                                               the tables again, without measuring
 
 A missed goal is shown and does not change the exit status: figures are for people to judge.
@@ -66,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unknown = [name for name in options.names if name not in MEASUREMENTS]
     if unknown:
         parser.error(f"no such measurement: {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
+    if options.publish and (options.names or options.quick or options.source):
+        parser.error("a part of the figures is not to be published")
     if options.source:
         document = report.from_json(Path(options.source).read_text(encoding="utf-8"))
         print(report.results(document))
@@ -74,6 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(problem)
         document = run([MEASUREMENTS[name] for name in options.names or MEASUREMENTS], _plan(options), _said(arguments))
     _write(document, options)
+    if options.publish:
+        publish.keep("results", report.to_json(document))
     return 0
 
 
@@ -133,6 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", metavar="FILE", help="write every sample to FILE")
     parser.add_argument("--output", metavar="FILE", help="write the tables to FILE, as Markdown")
+    parser.add_argument("--publish", action="store_true", help="write all that is published from the figures")
     parser.add_argument("--from", dest="source", metavar="FILE", help="measure nothing: take what --json has written")
     return parser
 

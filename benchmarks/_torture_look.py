@@ -18,7 +18,7 @@ import census
 import zoo
 from zoo_kit import process_stat
 
-__all__ = ["census", "children", "helpers", "is_marked", "proven", "strays", "zoo"]
+__all__ = ["census", "children", "helpers", "is_marked", "process_stat", "proven", "strays", "zoo"]
 
 _NURSERY = b"servermgr.guardian.nursery"
 _MARKER = re.compile(rb"(?:^|\0)SERVERMGR_TREE=[0-9a-f]{32}(?:\0|$)")

@@ -135,7 +135,7 @@ class Row:
 
     def check(self, goals: Sequence[Goal]) -> Row:
         """Compare with goals; returns the row itself."""
-        self.goals = [goal.verdict(self) for goal in goals]
+        self.goals = [goal.verdict(self) for goal in goals if goal.applies(self)]
         return self
 
     def document(self) -> dict[str, Any]:
@@ -181,13 +181,14 @@ class Goal:
 
     Attributes:
         kind: `most`: the median itself; `more`: what it has more than the reference; `times`: its ratio to the
-            reference; `flat`: its ratio to our median in another case, `base`.
+            reference; `flat`: its ratio to our median in another case, `base`; `faster`: how many times it goes into
+            the median of the peer named by `than`, of which at least the limit is wanted.
         limit: The most that is fine, in the row's unit or as a ratio.
         base: The row of the other case.
-        than: What the other case is called.
+        than: What the other case is called, or how the name of the peer begins.
     """
 
-    kind: Literal["most", "more", "times", "flat"]
+    kind: Literal["most", "more", "times", "flat", "faster"]
     limit: float
     base: Row | None = None
     than: str = "the first case"
@@ -195,18 +196,27 @@ class Goal:
     def verdict(self, row: Row) -> Verdict:
         """Check a row."""
         value = self._value(row)
-        return Verdict(self._text(row), value, value <= self.limit)
+        return Verdict(self._text(row), value, value >= self.limit if self.kind == "faster" else value <= self.limit)
+
+    def applies(self, row: Row) -> bool:
+        """Whether it can be judged: a peer may not be installed."""
+        return self.kind != "faster" or self._peer(row) is not None
+
+    def _peer(self, row: Row) -> Column | None:
+        return next((column for column in row.columns if column.name.startswith(self.than) and column.samples), None)
 
     def _value(self, row: Row) -> float:
         ours = row.first("ours")
         if ours is None:
             return math.nan
+        peer = self._peer(row)
         base = self.base.first("ours") if self.base else None
         return {
             "most": ours.median,
             "more": row.difference,
             "times": row.ratio,
             "flat": ours.median / base.median if base and base.median else math.nan,
+            "faster": peer.median / ours.median if peer and ours.median else math.nan,
         }[self.kind]
 
     def _text(self, row: Row) -> str:
@@ -215,6 +225,7 @@ class Goal:
             "more": f"≤ {self.limit:g} {row.unit} more",
             "times": f"≤ {self.limit:g} {TIMES}",
             "flat": f"≤ {self.limit:g} {TIMES} {self.than}",
+            "faster": f"{self.limit:g} {TIMES} faster than {self.than}",
         }[self.kind]
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 
 from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare
+from benchmarks.peers import PEERS
 from benchmarks.processes import answer
 
 MODULES = ("servermgr", "servermgr.base", "servermgr.command")
@@ -22,6 +23,8 @@ def _compare(name: str, rounds: int) -> Row:
     contenders = [
         Contender("servermgr", lambda _: _import(name), "ours"),
         Contender("import psutil", lambda _: _import("psutil"), "reference"),
+        Contender("import mirakuru", lambda _: _import("mirakuru"), missing=PEERS["mirakuru"].missing),
+        Contender("import xprocess", lambda _: _import("xprocess"), missing=PEERS["xprocess"].missing),
     ]
     return compare(f"import {name}", contenders, rounds=rounds, goals=[Goal("more", 10.0)])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare, seconds
+from benchmarks.peers import PEERS
 from benchmarks.processes import PATIENCE, answer, forest, module
 from servermgr import CommandManager
 
@@ -23,7 +24,9 @@ def _compare(size: int, sessions: bool, plan: Plan) -> Row:
     contenders = [
         Contender("servermgr: stop()", lambda _: _stop(size, sessions), "ours"),
         Contender(reference[0] + " (the kernel's figure)", lambda _: _other(reference[1], size, sessions), "reference"),
+        Contender("cgroup.kill", lambda _: _other("cgroup", size, sessions), missing=PEERS["cgroup"].missing),
         Contender("psutil's recipe", lambda _: _other("psutil", size, sessions)),
+        Contender("mirakuru: kill()", lambda _: _other("mirakuru", size, sessions), missing=PEERS["mirakuru"].missing),
     ]
     case = f"{size} processes, {'each its own session' if sessions else 'one session'}"
     rounds = plan.rounds if size < 1000 else plan.fewer(2 if size == 1000 else 6)
@@ -48,7 +51,8 @@ MEASUREMENT = Measurement(
     "kill",
     "Killing a tree that ignores SIGTERM",
     "From the call until nobody is left and everyone is reaped. One process has forked all others. `stop()` with a "
-    "grace period of 0; the references know the group, or every pid, beforehand; psutil's recipe with SIGKILL. The "
-    "others run in a process to which the orphans come, so that they need not wait for process 1 to reap.",
+    "grace period of 0; the references know the group, or every pid, beforehand; psutil's recipe with SIGKILL; "
+    "mirakuru and `cgroup.kill` until everyone is reaped. The others run in a process to which the orphans come, so "
+    "that they need not wait for process 1 to reap.",
     measure,
 )

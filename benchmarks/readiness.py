@@ -12,12 +12,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare
-from benchmarks.processes import PATIENCE, bare, free_port, program, until
+from benchmarks.peers import PEERS
+from benchmarks.processes import PATIENCE, accepts, bare, free_port, program, until
 from servermgr import CommandManager
 
 #: Runs a server for as long as its block lasts, and tells the moment at which it was known to listen.
 Run = Callable[[list[str], int], AbstractContextManager[int]]
-GOALS = (Goal("most", 2.0),)
+GOALS = (Goal("most", 2.0), *(Goal("faster", 20.0, than=name) for name in ("mirakuru", "pytest-xprocess")))
+MIRAKURU, XPROCESS = PEERS["mirakuru"], PEERS["xprocess"]
 
 
 def measure(plan: Plan) -> Iterator[Row]:
@@ -35,6 +37,8 @@ def _compare(delay: float, rounds: int) -> Row:
         Contender("servermgr: start()", lambda number: _start(delays[number]), "ours"),
         Contender("connect each 1 ms", lambda number: _poll(delays[number], 0.001), "reference"),
         Contender("connect each 100 ms", lambda number: _poll(delays[number], 0.1)),
+        Contender("mirakuru: start()", lambda number: _mirakuru(delays[number]), missing=MIRAKURU.missing),
+        Contender("pytest-xprocess: ensure()", lambda number: _xprocess(delays[number]), missing=XPROCESS.missing),
     ]
     return compare(
         f"listens {delay * 1000:.0f} ± {spread * 1000:.0f} ms after the call", contenders, rounds=rounds, goals=GOALS
@@ -45,6 +49,27 @@ def _start(delay: float) -> float:
     @contextlib.contextmanager
     def run(command: list[str], port: int) -> Iterator[int]:
         with CommandManager(command, ready=f"tcp://127.0.0.1:{port}", grace_period=0):
+            yield time.monotonic_ns()
+
+    return _late(delay, run)
+
+
+def _mirakuru(delay: float) -> float:
+    @contextlib.contextmanager
+    def run(command: list[str], port: int) -> Iterator[int]:
+        with MIRAKURU.load().listener(command, port, PATIENCE):
+            yield time.monotonic_ns()
+
+    return _late(delay, run)
+
+
+def _xprocess(delay: float) -> float:
+    @contextlib.contextmanager
+    def run(command: list[str], port: int) -> Iterator[int]:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            XPROCESS.load().started(command, folder, lambda: accepts(port)),
+        ):
             yield time.monotonic_ns()
 
     return _late(delay, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.harness import TIMES
@@ -13,18 +13,29 @@ Document = dict[str, Any]
 HEAD = """\
 # Results
 
-Written by `python -m benchmarks`; do not edit. Every cell is the median and, in parentheses, the 95th percentile of n
-samples. The samples of a row were taken in turns, one of each column in every round: trust the comparison, not the
-absolute figure. Bold: a goal that was missed.
+Written by `python -m benchmarks`; do not edit.
+"""
+_EXPLANATION = """\
+## Speed and scale
+
+Every cell is the median and, in parentheses, the 95th percentile of n samples. The samples of a row were taken in
+turns, one of each column in every round: trust the comparison, not the absolute figure. Bold: a goal that was missed.
 """
 _NOTHING = _DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
 
 def results(document: Document) -> str:
-    """The whole file, as Markdown."""
-    parts = [HEAD, environment(document["environment"]), command(document)]
-    parts += [section(measurement) for measurement in document["measurements"]]
+    """A whole file, as Markdown."""
+    return "\n".join([HEAD, body(document)])
+
+
+def body(document: Document, pictures: Mapping[str, str] | None = None) -> str:
+    """The run, as Markdown; a picture goes below the table of the measurement with its name."""
+    parts = [_EXPLANATION, environment(document["environment"]), command(document)]
+    for measurement in document["measurements"]:
+        picture = (pictures or {}).get(measurement["name"], "")
+        parts += [section(measurement), *([picture] if picture else [])]
     return "\n".join(parts)
 
 
@@ -40,7 +51,7 @@ def command(document: Document) -> str:
 
 def section(measurement: Document) -> str:
     """The tables of one measurement: rows with the same columns and unit stand together."""
-    parts = [f"## {measurement['title']}\n", f"{measurement['text']}\n"]
+    parts = [f"### {measurement['title']}\n", f"{measurement['text']}\n"]
     parts += [_table_of(rows) for rows in _alike(measurement["rows"])]
     if measurement["load"]:
         parts.append(f"Load average before and after: {', '.join(measurement['load'])}.\n")

@@ -6,7 +6,8 @@ import subprocess
 from collections.abc import Iterator
 
 from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare, seconds
-from benchmarks.processes import SLEEP, answer, module
+from benchmarks.peers import PEERS
+from benchmarks.processes import PATIENCE, SLEEP, answer, module
 from servermgr import CommandManager
 
 
@@ -20,6 +21,7 @@ def measure(plan: Plan) -> Iterator[Row]:
     later = [
         Contender("servermgr: start()", _start_managed, "ours"),
         Contender("Popen()", _start_bare, "reference"),
+        Contender("mirakuru: start()", _start_mirakuru, missing=PEERS["mirakuru"].missing),
     ]
     yield compare("every later one", later, rounds=plan.rounds * 2, goals=[Goal("more", 3.0)])
 
@@ -30,6 +32,14 @@ def _start_managed(_: int) -> float:
         return seconds(manager.start)
     finally:
         manager.stop()
+
+
+def _start_mirakuru(_: int) -> float:
+    executor = PEERS["mirakuru"].load().plain(SLEEP, PATIENCE)
+    try:
+        return seconds(executor.start)
+    finally:
+        executor.kill()
 
 
 def _start_bare(_: int) -> float:

@@ -72,7 +72,8 @@ class Lease:
     @property
     def removes(self) -> tuple[str, ...]:
         """What to hand to `Manager.spawn(removes=…)`, so that the guardian frees the port with the tree."""
-        return (self.path,) if self.path else ()
+        # The folder, too, which goes only while it is empty: else each port that was ever drawn would leave one.
+        return (self.path, os.path.dirname(self.path)) if self.path else ()
 
     def release(self) -> None:
         """Free the port. Again, or when the guardian has freed it: nothing happens."""

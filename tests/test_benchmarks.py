@@ -53,6 +53,9 @@ def test_a_measurement_yields_rows_with_ours_beside_a_reference(name: str) -> No
         assert row.first("ours")
         assert row.first("reference")
         for column in row.columns:
+            if column.missing:  # a peer that only scripts/bench installs
+                assert not column.samples
+                continue
             assert column.samples
             assert all(map(math.isfinite, column.samples))
             # A server's stamp comes just after it has begun to listen, so its owner may know a little earlier.
@@ -130,6 +133,14 @@ def test_a_goal_is_compared_with_our_median(goal: Goal, value: float, met: bool)
     """A limit that is just reached is met."""
     verdict = goal.verdict(row_of(3.0, 2.0))
     assert (verdict.value, verdict.met) == (value, met)
+
+
+def test_a_peer_is_to_be_outrun_by_so_much_where_there_is_one() -> None:
+    """At least so many times the median of ours; where the peer is missing nothing is judged, and nothing claimed."""
+    goal = Goal("faster", 20.0, than="pe")
+    assert [(goal.value, goal.met) for goal in row_of(1.0, 2.0, 20.0).check([goal]).goals] == [(20.0, True)]
+    assert [(goal.value, goal.met) for goal in row_of(2.0, 2.0, 20.0).check([goal]).goals] == [(10.0, False)]
+    assert row_of(1.0, 2.0).check([goal]).goals == []
 
 
 def test_a_goal_that_cannot_be_checked_is_not_met() -> None:

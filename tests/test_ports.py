@@ -162,8 +162,8 @@ def test_a_drawn_port_can_be_listened_on_and_is_none_that_the_system_gives_away(
 
 def test_a_lease_is_a_file_with_the_identity_of_its_owner_that_nobody_else_can_read(folder: Path) -> None:
     lease = ports.lease()
-    assert lease.removes == (lease.path,)
     path = Path(lease.path)
+    assert lease.removes == (lease.path, str(path.parent))
     assert claims(folder) == [path]
     assert path.parent == folder / str(lease.port)
     content = json.loads(path.read_text())
@@ -191,6 +191,16 @@ def test_the_guardian_cannot_free_the_port_of_its_successor(folder: Path) -> Non
     with pytest.raises(FileNotFoundError):
         os.unlink(lease.path)
     assert claims(folder) == [Path(successor)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is the guardian that frees the port")
+def test_a_server_that_had_a_port_leaves_not_even_an_empty_folder(folder: Path) -> None:
+    """Else a program that starts servers over and over would fill the ledger until the next one sweeps."""
+    code = "import time; time.sleep(60) # {port}"
+    for _ in range(3):
+        with servermgr.CommandManager([sys.executable, "-I", "-S", "-c", code], port=0, grace_period=0):
+            assert len(claims(folder)) == 1
+        assert list(folder.iterdir()) == []
 
 
 def test_a_lease_ends_with_its_block(folder: Path) -> None:

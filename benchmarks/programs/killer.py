@@ -8,33 +8,72 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 
 import psutil
 
-from benchmarks.processes import forest
+from benchmarks.harness import seconds
+from benchmarks.peers import PEERS
+from benchmarks.processes import PATIENCE, forest
 from servermgr import platform
 
 LIFETIME = 300
 
 
 def main() -> None:
-    method, count, flags = METHODS[sys.argv[1]], int(sys.argv[2]), sys.argv[3:]
+    method, count, flags = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
     signal.alarm(LIFETIME)
     if not platform.become_subreaper():
         raise SystemExit("this kernel has no subreapers")
     command = forest(count, sessions="--sessions" in flags, ignore_term=True)
+    took = OTHERS[method](command) if method in OTHERS else with_pids(METHODS[method], command)
+    if reap_all():
+        raise SystemExit("somebody was left")
+    print(took)
+
+
+def with_pids(method: Callable[[list[int]], None], command: list[str]) -> float:
+    """Seconds that a method takes which is told the pids, the first of them the leader's."""
     root = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert root.stdout is not None
     pids = [root.pid, *map(int, root.stdout.readline().split()[1:])]
     root.stdout.readline()
     root.returncode = 0  # reaped below, not by the Popen
-    began = time.perf_counter()
-    method(pids)
-    took = time.perf_counter() - began
-    if reap_all():
-        raise SystemExit("somebody was left")
-    print(took)
+    return seconds(lambda: method(pids))
+
+
+def by_mirakuru(command: list[str]) -> float:
+    """It starts the tree itself, for it finds it by a variable that it has set."""
+    executor = PEERS["mirakuru"].load().plain(command, PATIENCE, stdout=subprocess.PIPE)
+    executor.start()
+    while executor.process.stdout.readline() != "ready\n":
+        pass
+
+    def kill() -> None:
+        executor.kill()
+        reap_all()
+
+    return seconds(kill)
+
+
+def by_cgroup(command: list[str]) -> float:
+    """The kernel's own means, for one who may make control groups."""
+    cgroup = PEERS["cgroup"].load()
+    group = cgroup.make(cgroup.root())
+    root = subprocess.Popen(cgroup.entering(group, command), stdout=subprocess.PIPE)
+    assert root.stdout is not None
+    while root.stdout.readline() != b"ready\n":
+        pass
+
+    def kill() -> None:
+        (group / "cgroup.kill").write_text("1")
+        reap_all()
+
+    try:
+        return seconds(kill)
+    finally:
+        root.returncode = 0
+        group.rmdir()
 
 
 def kill_group(pids: list[int]) -> None:
@@ -70,6 +109,7 @@ def reap_all() -> int:
         count += 1
 
 
+OTHERS = {"mirakuru": by_mirakuru, "cgroup": by_cgroup}
 METHODS = {"group": kill_group, "each": kill_each, "psutil": psutil_recipe}
 
 if __name__ == "__main__":

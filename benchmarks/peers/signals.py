@@ -1,0 +1,59 @@
+"""What the standard library offers: one process, or one group."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+
+from benchmarks.peers import Order, Talk
+
+
+def direct(order: Order, talk: Talk) -> None:
+    """End the process that was started."""
+    process = order.popen()
+
+    def stop() -> None:
+        process.terminate()
+        end(process, order.grace)
+
+    talk(stop)
+
+
+def end(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Wait for a process that was asked to go, then kill it."""
+    try:
+        process.wait(grace)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def group(order: Order, talk: Talk) -> None:
+    """End the process group of what was started."""
+    process = order.popen(start_new_session=True)
+    talk(lambda: end_group(process, order))
+
+
+def end_group(process: subprocess.Popen[bytes], order: Order) -> None:
+    """Ask everyone in the group; kill the group as long as there is one."""
+    pid = order.daemon(process.pid)
+    leader = process.pid
+    if pid != process.pid:
+        with contextlib.suppress(ProcessLookupError):
+            leader = os.getpgid(pid)
+    if leader == os.getpgrp():
+        raise RuntimeError("the daemon is in the group of its owner")
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGTERM)
+        give_up = time.monotonic() + order.grace
+        while time.monotonic() < give_up:
+            process.poll()  # an unreaped leader keeps the group
+            os.killpg(leader, 0)
+            time.sleep(0.005)
+        os.killpg(leader, signal.SIGKILL)
+    process.poll()
+    if process.pid == leader:
+        process.wait()

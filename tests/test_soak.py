@@ -1,0 +1,70 @@
+"""The soak in short: `scripts/soak` runs 20,000 cycles."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stand_ins import ROOT
+
+sys.path.insert(0, str(ROOT))  # the package is not installed, and plain `pytest` does not look into the checkout
+
+if sys.platform == "linux":
+    from benchmarks import _soak_report as report
+    from benchmarks._soak_kinds import MIXTURE
+    from benchmarks._soak_look import WATCHED, judge
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
+
+
+def soak(folder: Path, *more: object) -> tuple[int, dict[str, Any]]:
+    """Exit status and document of a soak."""
+    command = [sys.executable, "-m", "benchmarks.soak", "--json", folder / "soak.json", *more]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, stdin=subprocess.DEVNULL, timeout=100, check=False)
+    return done.returncode, json.loads((folder / "soak.json").read_text())
+
+
+@pytest.mark.timeout(120)
+def test_cycles_leave_nothing_behind(tmp_path: Path) -> None:
+    """Servers of every kind, over and over in one process: as many descriptors, threads, children, records and files
+    at the end as at the beginning. Memory needs more cycles to be judged.
+    """
+    status, found = soak(tmp_path, "--cycles", 10 * len(MIXTURE), "--seconds", 60)
+    grown = [verdict["name"] for verdict in found["verdicts"] if verdict["grows"]]
+    assert [name for name in grown if "memory" not in name] == []
+    assert status == bool(grown)
+    assert {verdict["name"] for verdict in found["verdicts"]} == set(WATCHED)
+    assert found["cycles"] >= len(MIXTURE)
+    assert found["servers"] > found["cycles"]
+    assert all(sample["nursery descriptors"] > 0 for sample in found["samples"])
+
+
+def test_a_leak_is_seen(tmp_path: Path) -> None:
+    """The control: cycles that keep a descriptor each."""
+    status, found = soak(tmp_path, "--cycles", 12, "--kinds", "leaky")
+    assert status == 1
+    assert "descriptors" in [verdict["name"] for verdict in found["verdicts"] if verdict["grows"]]
+    assert "**growth of descriptors" in report.section(found)
+
+
+@pytest.mark.parametrize(
+    ("memory", "grows"),
+    [
+        ([99.0, 20.0, 20.0, 20.5, 20.9, 20.9, 20.9], False),
+        ([0.0, 20.0, 20.0, 20.5, 21.0, 21.5, 22.0], True),
+        ([0.0, 22.0, 22.0, 21.0, 21.0, 20.0, 20.0], False),
+    ],
+)
+def test_the_last_third_is_compared_with_the_first(memory: list[float], grows: bool) -> None:
+    """By medians, and with the tolerance that is stated; the sample before the first cycle does not count."""
+    (verdict,) = judge([{"memory": value} for value in memory])
+    assert (verdict.name, verdict.tolerance, verdict.grows) == ("memory", 1.0, grows)
+
+
+def test_three_samples_are_no_proof() -> None:
+    with pytest.raises(ValueError, match="four samples"):
+        judge([{"memory": 1.0}] * 3)
