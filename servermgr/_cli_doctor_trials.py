@@ -127,7 +127,7 @@ def _pidfds() -> Finding:
     if fd < 0:
         remedy = "use Linux 5.3 or later, and allow pidfd_open(2) in the container's seccomp profile"
         return Finding(guarantee, NOTE, "no pidfds: pid and creation time have to do", remedy)
-    os.close(fd)
+    platform.close_pidfd(fd)
     return Finding(guarantee, YES, "there are pidfds")
 
 

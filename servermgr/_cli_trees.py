@@ -99,7 +99,7 @@ def _state(record: Record) -> str:
 
 def processes(record: Record) -> list[ProcessInfo]:
     """Who lives in a recorded tree, parents before their children."""
-    if record.guardian.is_alive():
+    if record.is_guarded and record.guardian.is_alive():
         return infos(platform.descendants(record.guardian.pid))
     leftovers = Leftovers(record)
     try:

@@ -44,7 +44,9 @@ def _is_run_log(path: str) -> bool:
         seen = os.lstat(path)
     except OSError:
         return False
-    private = stat.S_ISREG(seen.st_mode) and stat.S_IMODE(seen.st_mode) == 0o600 and not ledger.distrust(seen)
+    # Windows shows no modes: its access lists say who may write there.
+    closed = stat.S_IMODE(seen.st_mode) == 0o600 or not hasattr(os, "getuid")
+    private = stat.S_ISREG(seen.st_mode) and closed and not ledger.distrust(seen)
     return private and os.path.realpath(folder) == os.path.realpath(tempfile.gettempdir())
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 
+from servermgr.platform.unheard import Unheard
+
 if sys.platform == "win32":
     from servermgr.platform.windows import (
         HOLDER,
@@ -18,9 +20,13 @@ if sys.platform == "win32":
         become_subreaper,
         boot_id,
         children,
+        close_pidfd,
+        contained,
         descendants,
+        enclose,
         environment_holds,
         is_alive,
+        open_append,
         open_pidfd,
         pid_namespace,
         process_facts,
@@ -32,6 +38,7 @@ if sys.platform == "win32":
         wait_readable,
     )
 elif sys.platform == "linux":
+    from servermgr.platform.descriptors import close_pidfd, contained, enclose, open_append
     from servermgr.platform.linux import (
         HOLDER,
         NAME,
@@ -55,6 +62,7 @@ elif sys.platform == "linux":
     )
     from servermgr.platform.polling import wait_readable
 else:
+    from servermgr.platform.descriptors import close_pidfd, contained, enclose, open_append
     from servermgr.platform.polling import wait_readable
     from servermgr.platform.posix import (
         HOLDER,
@@ -83,13 +91,18 @@ __all__ = [
     "NAME",
     "SIGCONT",
     "SIGKILL",
+    "Unheard",
     "all_pids",
     "become_subreaper",
     "boot_id",
     "children",
+    "close_pidfd",
+    "contained",
     "descendants",
+    "enclose",
     "environment_holds",
     "is_alive",
+    "open_append",
     "open_pidfd",
     "pid_namespace",
     "process_facts",
