@@ -139,12 +139,6 @@ class Kernel32:
         self._done(done, "QueryInformationJobObject")
         return int(seen.active)
 
-    def is_in_job(self, process: int, job: int) -> bool:
-        """Whether the process is in the job, or in one nested in it."""
-        answer = c_int32()
-        self._done(self._call.IsProcessInJob(process, job, byref(answer)), "IsProcessInJob")
-        return bool(answer.value)
-
     def terminate_job(self, job: int, status: int) -> None:
         """End everyone in the job, in one stroke."""
         self._done(self._call.TerminateJobObject(job, status), "TerminateJobObject")

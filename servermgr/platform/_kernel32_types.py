@@ -132,7 +132,6 @@ PROTOTYPES: dict[str, tuple[Any, ...]] = {
     "GetExitCodeProcess": (_BOOL, _HANDLE, POINTER(_DWORD)),
     "GetProcessTimes": (_BOOL, _HANDLE, *[POINTER(c_uint64)] * 4),
     "GetQueuedCompletionStatus": (_BOOL, _HANDLE, POINTER(_DWORD), POINTER(c_size_t), POINTER(c_void_p), _DWORD),
-    "IsProcessInJob": (_BOOL, _HANDLE, _HANDLE, POINTER(_BOOL)),
     "OpenJobObjectW": (_HANDLE, _DWORD, _BOOL, _TEXT),
     "OpenProcess": (_HANDLE, _DWORD, _BOOL, _DWORD),
     "OpenThread": (_HANDLE, _DWORD, _BOOL, _DWORD),

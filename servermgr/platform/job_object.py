@@ -122,7 +122,8 @@ class Job:
         except OSError:  # it is gone
             return
         try:
-            if self.kernel.is_in_job(handle, self.handle) and not self.kernel.wait([handle], 0):
+            # Read behind the open handle, so it is the same process.
+            if pid in self.pids() and not self.kernel.wait([handle], 0):
                 self._terminate_process(handle)
         finally:
             self.kernel.close(handle)
@@ -225,7 +226,7 @@ def _take_if(job: Job, pid: int, proves: Callable[[ProcessStat], bool]) -> bool:
         stat = facts(job.kernel, pid)
         if stat is None or stat.state == "Z" or not proves(stat):
             return False
-        if not job.kernel.is_in_job(handle, job.handle):
+        if pid not in job.pids():
             job.take(handle)
     except OSError:  # it is in a job that cannot be nested
         return False

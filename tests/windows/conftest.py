@@ -1,0 +1,79 @@
+"""On Windows: what a test leaves behind fails it, as the suite's own conftest has it on POSIX.
+
+That one is not for Windows: `scripts/test-wine` begins with this folder (`--confcutdir`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ON_WINDOWS = sys.platform == "win32"
+RUN_VARIABLE = "SERVERMGR_TEST_RUN"
+RUN = uuid.uuid4().hex
+PATIENCE = 5.0
+
+
+def pytest_configure() -> None:
+    if not ON_WINDOWS:
+        return
+    folder = tempfile.mkdtemp(prefix="smgr-")
+    tempfile.tempdir = os.environ["TEMP"] = os.environ["TMP"] = folder
+    os.environ["SERVERMGR_LEDGER"] = os.path.join(folder, "ledger")
+    os.environ[RUN_VARIABLE] = RUN
+
+
+def pytest_unconfigure() -> None:
+    if ON_WINDOWS:
+        shutil.rmtree(os.environ["TEMP"], ignore_errors=True)
+
+
+def processes_of_the_run() -> set[str]:
+    from servermgr import platform
+
+    mine = os.getpid()
+    marked = f"{RUN_VARIABLE}={RUN}".encode()
+    pids = [pid for pid in platform.all_pids() if pid != mine and platform.environment_holds(pid, marked)]
+    return {f"process {pid}" for pid in pids if platform.is_alive(pid)}
+
+
+def threads() -> set[str]:
+    return {f"thread {thread.name}" for thread in threading.enumerate()}
+
+
+def files() -> set[str]:
+    ledger = os.environ["SERVERMGR_LEDGER"]
+    records = [name for name in os.listdir(ledger) if name != "ports"] if os.path.isdir(ledger) else []
+    logs = [name for name in os.listdir(os.environ["TEMP"]) if name.startswith("servermgr-")]
+    return {f"file {name}" for name in records + logs}
+
+
+def late(look: Callable[[], set[str]], before: set[str]) -> set[str]:
+    give_up = time.monotonic() + PATIENCE
+    while (found := look() - before) and time.monotonic() < give_up:
+        time.sleep(0.05)
+    return found
+
+
+if ON_WINDOWS:
+
+    @pytest.fixture(autouse=True)
+    def _nothing_left() -> Iterator[None]:
+        """Fail the test that leaves a thread, a process, a record or a log behind."""
+        looks = (threads, processes_of_the_run, files)
+        before = [look() for look in looks]
+        yield
+        left = set().union(*(late(look, was) for look, was in zip(looks, before, strict=True)))
+        if left:
+            pytest.fail(f"left behind: {', '.join(sorted(left))}", pytrace=False)
