@@ -100,26 +100,27 @@ def test_the_end_of_a_tree_is_noticed_while_nobody_waits() -> None:
 
 
 def test_a_stopped_manager_can_be_started_again_and_stopped_from_many_threads() -> None:
-    server = family()
+    server = servermgr.CommandManager(python(SLEEP))
     for _ in range(2):
         server.start()
-        members = family_of(server.output_tail())
-        outcomes: list[servermgr.StopOutcome] = []
-        threads = [threading.Thread(target=lambda: outcomes.append(server.stop())) for _ in range(3)]
+        worker = Identity.of(server.process.pid)
+        threads = [threading.Thread(target=server.stop) for _ in range(3)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(PATIENCE)
-        assert len(outcomes) == 3
-        assert not any(identity.is_alive() for identity in members)
+        assert not any(thread.is_alive() for thread in threads)
+        assert worker is not None
+        assert not worker.is_alive()
 
 
 def test_a_stop_that_is_not_waited_for_goes_on() -> None:
-    server = family(grace_period=1.0)
+    server = servermgr.CommandManager(python(SLEEP), grace_period=1.0)
     server.start()
-    members = family_of(server.output_tail())
+    worker = Identity.of(server.process.pid)
+    assert worker is not None
     assert not server.stop(wait=False).finished
-    assert all_gone(members)
+    assert all_gone([worker])
     assert server.stop().finished
 
 
@@ -223,7 +224,7 @@ def test_a_script_is_found_and_gets_no_word_that_it_could_obey(tmp_path: Path) -
     server.start()
     assert server.wait().status == 0
     assert server.output_tail() == ["said plain"]
-    with pytest.raises(LaunchError, match="script of cmd.exe"):
+    with pytest.raises(LaunchError, match=r"script of cmd\.exe"):
         servermgr.CommandManager(["tool", "a&calc"], env=env).start()
 
 
@@ -385,7 +386,8 @@ def test_an_adopted_process_that_is_let_go_lives_on() -> None:
 
 def test_an_adopted_process_ends_with_a_killed_owner() -> None:
     program = f"""
-import subprocess, sys, time, servermgr.base
+import subprocess, sys, time
+from servermgr.base import Manager
 process = subprocess.Popen([sys.executable, "-c", {SLEEP!r}])
 manager = Manager("adopting")
 manager.process = process
@@ -406,7 +408,7 @@ import multiprocessing, time
 def work():
     time.sleep(120)
 if __name__ == "__main__":
-    import servermgr.base
+    from servermgr.base import Manager
     process = multiprocessing.Process(target=work)
     process.start()
     manager = Manager("adopting")

@@ -7,7 +7,6 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-
 from servermgr.identity import Identity
 
 if TYPE_CHECKING:
@@ -21,9 +20,9 @@ FAMILY = f"""
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", {SLEEP!r}])
 middle = '''
-import subprocess, sys
-orphan = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], env=dict(SYSTEMROOT=__import__("os").environ["SYSTEMROOT"]),
-                          creationflags=0x8 | 0x200)
+import os, subprocess, sys
+bare = dict(SYSTEMROOT=os.environ["SYSTEMROOT"])
+orphan = subprocess.Popen([sys.executable, "-c", {SLEEP!r}], env=bare, creationflags=0x8 | 0x200)
 print(orphan.pid, flush=True)
 '''
 orphan = subprocess.run([sys.executable, "-c", middle], stdout=subprocess.PIPE, text=True).stdout.strip()
