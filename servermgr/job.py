@@ -80,7 +80,6 @@ class JobTree:
         try:
             self._launch(start)
             self._record = _job_record.write(spec, self.pid, name=name, ports=ports)
-            self._members = JobMembers(self._job, self.pid, lambda: self.status is None)
             _alive.add(self)
             threading.Thread(target=self._tend, name=f"servermgr-job-{self.pid}", daemon=True).start()
         except BaseException:
@@ -137,7 +136,7 @@ class JobTree:
             if self.status is not None:
                 return
             if number in _POLITE:
-                self._members.ask_group()
+                self._members().ask_group()
             else:
                 self._kernel.terminate(self._worker, KILLED)
 
@@ -146,13 +145,16 @@ class JobTree:
             if self._outcome is not None and not self._outcome.survivors:
                 return
             if self._stopping is None:
-                self._stopping = Stopping(self._members, number, grace)
+                self._stopping = Stopping(self._members(), number, grace)
             elif self._stopping.finished:  # with survivors: once more
-                self._stopping, self._outcome = Stopping(self._members, number, grace), None
+                self._stopping, self._outcome = Stopping(self._members(), number, grace), None
                 self._gone.clear()
             else:
                 self._stopping.hurry(grace)
             self._wake()
+
+    def _members(self) -> JobMembers:
+        return JobMembers(self._job, self.pid, lambda: self.status is None)
 
     def _wake(self) -> None:
         if self._job.handle:
