@@ -28,7 +28,8 @@ EPILOG = """\
 The command has the standard streams, the session, the process group and the terminal of `servermgr run`. A signal
 sent to it is passed on, unless the command has got it already (Ctrl-C). When the command has ended, whatever it has
 left behind, daemons included, is named on standard error and ended, politely first. The same happens when `servermgr
-run` itself is killed. It may be the first process of a container: PID 1.
+run` itself is killed. It may be the first process of a container: PID 1. (On Windows nobody of them can be asked, and
+what is left behind is killed at once.)
 
 examples:
   servermgr run -- pytest -x                      nothing of the tests outlives them
@@ -96,9 +97,7 @@ def step(
     grace: float,
     trace: Trace | None = None,
 ) -> Any:
-    """Run the command as a step; see `_cli_step.run_step`. Raises where this system cannot hold one."""
-    if platform.HOLDER is None:
-        raise WorkerError(None, "process trees cannot be held on this system yet, so nothing was started")
+    """Run the command as a step; see `_cli_step.run_step`, and `_cli_step_job.run_step` for Windows."""
 
     def tell(message: dict[str, Any]) -> None:
         teller.hear(message)
@@ -106,7 +105,7 @@ def step(
             trace.hear(message, name)
 
     name = f"run:{os.path.basename(argv[0])}"
-    run_step = importlib.import_module("servermgr._cli_step").run_step
+    run_step = importlib.import_module(platform.STEP).run_step
     return run_step(argv, tell=tell, timeout=timeout, grace=grace, name=name, trace=trace is not None)
 
 

@@ -12,6 +12,8 @@ from servermgr.platform._kernel32 import CREATE_NEW_PROCESS_GROUP, CREATE_SUSPEN
 from servermgr.platform.job_object import start_in
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from servermgr.platform.job_object import Job
     from servermgr.tree import LaunchSpec
 
@@ -32,11 +34,23 @@ def refuse(spec: LaunchSpec) -> None:
         )
 
 
-def start(spec: LaunchSpec, job: Job) -> tuple[int, int]:
+def start(
+    spec: LaunchSpec,
+    job: Job,
+    *,
+    streams: Sequence[int] = (),
+    flags: int = CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP,
+) -> tuple[int, int]:
     """Start the command in the job; returns its pid and a handle of it.
 
-    Of all handles of this process it inherits its standard input (the null device), output and error. It begins a
-    process group of its own, so that Ctrl-C in the console is not for it and CTRL_BREAK can be sent to it.
+    Of all handles of this process it inherits the three standard ones alone.
+
+    Args:
+        spec: What to start.
+        job: Where it goes.
+        streams: Its standard input, output and error. Empty for the null device and the output of `spec`.
+        flags: As it is, it begins a process group, so that Ctrl-C in the console is not for it and CTRL_BREAK can
+            be sent to it.
 
     Raises:
         LaunchError: Nothing is left of the attempt.
@@ -44,18 +58,19 @@ def start(spec: LaunchSpec, job: Job) -> tuple[int, int]:
     program = find_program(spec)
     if not os.path.isdir(spec.cwd):
         raise LaunchError(None, f"the directory to start in cannot be entered: {spec.cwd}")
+    stdin, stdout, stderr = streams or (subprocess.DEVNULL, spec.output.fd, spec.output.fd)
     created: list[subprocess.Popen[bytes]] = []
 
     def create() -> int:
         process = subprocess.Popen(
             spec.argv,
             executable=program,
-            stdin=subprocess.DEVNULL,
-            stdout=spec.output.fd,
-            stderr=spec.output.fd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             cwd=spec.cwd,
             env=spec.env,
-            creationflags=CREATE_SUSPENDED | CREATE_NEW_PROCESS_GROUP,
+            creationflags=flags,
         )
         created.append(process)  # its handle keeps the pid from being used again
         return process.pid

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from ctypes import byref, c_int32, c_size_t, c_uint32, c_uint64, c_void_p, sizeof
+from ctypes import byref, c_size_t, c_uint32, c_uint64, c_void_p, sizeof
 
 from servermgr.platform._kernel32_types import (
     NATIVE_PROTOTYPES,

@@ -25,6 +25,8 @@ import msvcrt  # noqa: E402  # nobody else has it
 NAME = "windows"
 #: The module that holds process trees here.
 HOLDER: str | None = "servermgr.job"
+#: The module that runs a command in the place of this process, for `servermgr run`.
+STEP = "servermgr._cli_step_job"
 #: Numbers that no call of Windows knows: they only say here what is meant.
 SIGKILL = 9
 SIGCONT = 18
