@@ -72,10 +72,10 @@ def _tidy_logs() -> None:
     """Remove logs whose owner died before a guardian had written the record that would name them."""
     named = {record.log for _, record in ledger.entries() if record is not None}
     namespace, _, _ = owner_stamp().partition(".")
-    folder = tempfile.gettempdir()
     try:
+        folder = tempfile.gettempdir()
         names = os.listdir(folder)
-    except OSError:
+    except OSError:  # none that can be written to, where a file system is read-only
         return
     for path in (os.path.join(folder, name) for name in names if _is_of_dead_owner(name, namespace)):
         if path not in named and _is_run_log(path):

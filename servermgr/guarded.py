@@ -19,7 +19,7 @@ from servermgr.errors import GuardianError
 from servermgr.guardian import protocol
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.stopping import KILL_PATIENCE
-from servermgr.tree import Ended, LaunchSpec, ProcessInfo, StopOutcome, Survivor, infos
+from servermgr.tree import LaunchSpec, ProcessInfo, StopOutcome, infos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,8 @@ class GuardedTree:
         self._failure: protocol.Message | None = None
         self._asked = False
         self._lost = False
+        self._adopts = True
+        self._members: dict[int, int] | None = None
         self._overdue = Deadline(None)
         self._guardian_pidfd = -1
         self._condition = threading.Condition()
@@ -109,7 +111,15 @@ class GuardedTree:
     def processes(self) -> list[ProcessInfo]:
         if self.guardian is None or self._outcome is not None:
             return []
-        return infos(platform.descendants(self.guardian))
+        seen = platform.descendants(self.guardian) if self._adopts else {}
+        return infos(seen or self._ask_members())  # without /proc it is the guardian alone that sees them
+
+    def _ask_members(self) -> dict[int, int]:
+        with self._condition:
+            self._members = None
+        if self._say({"do": "list"}):
+            self._wait(lambda: self._members is not None or self._outcome is not None, KILL_PATIENCE)
+        return self._members or {}
 
     # --- listening ----------------------------------------------------------------------------------------------
 
@@ -193,6 +203,9 @@ class GuardedTree:
         if self._reader.fds:
             self._guardian_pidfd = self._reader.fds.pop(0)
         self.guardian = message["guardian"]
+        self._adopts = message["adopts"]
+        if not self._adopts:
+            nursery.say_scattered()
         if message["unrecorded"]:
             ledger.say_unrecorded(message["unrecorded"])
         if self.spec.pidfile is None:
@@ -200,6 +213,9 @@ class GuardedTree:
 
     def _heard_failed(self, message: protocol.Message) -> None:
         self._failure = message
+
+    def _heard_members(self, message: protocol.Message) -> None:
+        self._members = message["parents"]
 
     def _heard_worker(self, message: protocol.Message) -> None:
         self.pid = message["pid"]
@@ -218,13 +234,7 @@ class GuardedTree:
             self.status = message["status"]
         if message["note"]:
             _log.error("%s: %s", self.spec.argv[0], message["note"])
-        self._outcome = StopOutcome(
-            tuple(Ended(*item) for item in message["polite"]),
-            tuple(Ended(*item) for item in message["killed"]),
-            tuple(Survivor(*item) for item in message["survivors"]),
-            message["status"],
-            message["seconds"],
-        )
+        self._outcome = request.outcome(message)
 
     # --- saying, closing ----------------------------------------------------------------------------------------
 
@@ -238,10 +248,12 @@ class GuardedTree:
     def _wait_guardian(self) -> None:
         """The guardian's own end follows its last word at once; who has heard "gone" must find it gone, too."""
         with self._condition:  # another thread may close it meanwhile
-            pidfd = os.dup(self._guardian_pidfd) if self._guardian_pidfd >= 0 else -1
-        if pidfd >= 0:
-            platform.wait_readable([pidfd], KILL_PATIENCE)
-            os.close(pidfd)
+            # Without a pidfd its socket tells: the nursery closes the last copy of it when it has reaped the guardian.
+            its = self._guardian_pidfd if self._guardian_pidfd >= 0 else self._socket.fileno()
+            fd = os.dup(its) if its >= 0 else -1
+        if fd >= 0:
+            platform.wait_readable([fd], KILL_PATIENCE)
+            os.close(fd)
 
     def _close(self) -> None:
         with self._condition:

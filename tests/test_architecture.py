@@ -49,7 +49,7 @@ FLOORS = (
         "process",
     }
     | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "tree"},
-    {"addresses", "_holders", "_trying", "identity", "platform"},
+    {"addresses", "_holders", "_trying", "identity", "losses", "platform"},
     {"deadline"},
     {"errors"},
 )

@@ -29,6 +29,9 @@ class Brood:
         on_exit: Called with pid and status (as `Popen.returncode`) of each process reaped.
     """
 
+    #: Seconds between two looks at a worker that is no child of ours.
+    glance = 0.25
+
     def __init__(self, worker: Callable[[], int | None], on_exit: Callable[[int, int], None]) -> None:
         self.worker = worker
         self._on_exit = on_exit
@@ -57,6 +60,27 @@ class Brood:
         finally:
             if pidfd >= 0:
                 os.close(pidfd)
+
+    def accepts(self, pid: int, written: int, uid: int) -> bool:
+        """Whether the process that a fresh pidfile names is in the tree.
+
+        Args:
+            pid: Whom it names.
+            written: When it was written, in seconds of the wall clock.
+            uid: By whom.
+        """
+        return self.holds(pid)
+
+    def launched(self, pid: int) -> None:
+        """The command runs as `pid`."""
+
+    def watch(self) -> float | None:
+        """Do what has to be done from time to time; returns the seconds until the next time. None: nothing has."""
+        return None
+
+    def members(self) -> dict[int, int]:
+        """Who is in the tree, as pid → parent's pid."""
+        return platform.descendants(self._self)
 
     def is_child(self, pid: int) -> bool:
         """Whether the process is a direct child, whose end this process is told by itself."""
@@ -137,7 +161,10 @@ class Brood:
                 return count
             count += 1
             self._listed = False  # from here on a number of the last listing may mean another process
-            self._on_exit(pid, os.waitstatus_to_exitcode(status))
+            self._reaped(pid, os.waitstatus_to_exitcode(status))
+
+    def _reaped(self, pid: int, status: int) -> None:
+        self._on_exit(pid, status)
 
     def _reap_one(self) -> tuple[int, int]:
         if self._slain is None or len(self._slain) >= MOST_NAMED or _waitid is None:

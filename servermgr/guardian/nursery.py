@@ -2,7 +2,8 @@
 
 An interpreter takes some ten milliseconds to start; a fork of one that stands ready takes one. The nursery
 is no child of the owner (a program that calls `os.wait()` must not meet it). It is a subreaper as its guardians
-are, so the orphans of a guardian that was killed come to it, and it ends them in the guardian's place. When
+are, so the orphans of a guardian that was killed come to it, and it ends them in the guardian's place (where there are
+no subreapers: those that the guardian has written down, and who is linked to them). When
 the nursery itself is lost, the guardians go on, and the owner starts another for the next tree.
 """
 
@@ -23,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from servermgr.guardian.slate import Slate
+
 #: Seconds of one wait at most: poll(2) takes no more than some weeks, while a grace period may be endless.
 _LONGEST_WAIT = 86_400.0
 _CONTROL = 0  # the owner's socket is our standard input
@@ -37,10 +40,10 @@ def main() -> NoReturn:
     os.dup2(1, 2)  # start-up errors went to the owner; from here on nobody reads them
     _quiet_signals()
     platform.set_process_name("servermgr")
-    platform.become_subreaper()
+    adopts = platform.become_subreaper()
     gc.disable()  # short-lived work, no cycles; a collection would copy every page that forks share
     gc.freeze()
-    Nursery(_socket.socket(fileno=_CONTROL)).serve()
+    Nursery(_socket.socket(fileno=_CONTROL), adopts=adopts).serve()
     os._exit(0)
 
 
@@ -57,9 +60,11 @@ class Nursery:
 
     Args:
         control: The owner's requests come from here.
+        adopts: Whether orphans come to this process, and will come to its guardians.
     """
 
-    def __init__(self, control: _socket.socket) -> None:
+    def __init__(self, control: _socket.socket, *, adopts: bool) -> None:
+        self._adopts = adopts
         self._control = control
         self._reader = protocol.Reader(control)
         self._wake = _wake_on_child()
@@ -96,15 +101,16 @@ class Nursery:
             return False
         for spec in requests:
             fds = [self._reader.fds.pop(0) for _ in range(spec["fds"])]
+            slate = None if self._adopts else _slate()
             pid = os.fork()
             if pid == 0:
-                self._be_guardian(spec, fds)
-            self._guardians[pid] = StandIn(spec, fds[0], pid, self._orphans)
+                self._be_guardian(spec, fds, slate)
+            self._guardians[pid] = StandIn(spec, fds[0], pid, self._orphans, slate)
             for fd in fds[1:]:
                 os.close(fd)
         return True
 
-    def _be_guardian(self, spec: protocol.Message, fds: list[int]) -> NoReturn:
+    def _be_guardian(self, spec: protocol.Message, fds: list[int], slate: Slate | None) -> NoReturn:
         status = 1
         try:
             os.setsid()
@@ -114,7 +120,7 @@ class Nursery:
             os.close(self._wake)
             for other in (*self._guardians.values(), *self._standing_in):
                 other.close()  # a sibling's socket to the owner is not ours to keep open
-            Warden(spec, fds, _wake_on_child()).watch()
+            Warden(spec, fds, _wake_on_child(), slate).watch()
             status = 0
         finally:
             os._exit(status)  # nothing may return into the nursery's loop
@@ -152,6 +158,12 @@ class Nursery:
         dues = [stand_in.step() for stand_in in self._standing_in]
         self._standing_in = [stand_in for stand_in in self._standing_in if not stand_in.finished]
         return min((due for due in dues if due is not None), default=None)
+
+
+def _slate() -> Slate:
+    from servermgr.guardian.slate import Slate  # noqa: PLC0415  # only where orphans do not come to us
+
+    return Slate()
 
 
 def _wake_on_child() -> int:

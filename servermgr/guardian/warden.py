@@ -14,9 +14,14 @@ from servermgr import platform
 from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
 from servermgr.guardian.launch import LaunchFailed, launch
+from servermgr.guardian.owner import OwnerWatch
 from servermgr.guardian.record import Record, unlink
 from servermgr.guardian.worker import Worker
 from servermgr.stopping import Stopping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from servermgr.guardian.slate import Slate
 
 #: Milliseconds of one poll at most.
 _LONGEST_POLL = 86_400_000.0
@@ -30,23 +35,33 @@ class Warden:
         fds: Our socket to the owner, the owner's pidfd where the spec says that there is one, and what the
             command gets as 0, 1, 2, 3, ….
         wake: Readable when a child has changed its state.
+        slate: Where it is written down who is in the tree; None where orphans come to us, and that needs no writing.
     """
 
-    def __init__(self, spec: protocol.Message, fds: list[int], wake: int) -> None:
+    def __init__(self, spec: protocol.Message, fds: list[int], wake: int, slate: Slate | None) -> None:
         self._spec = spec
         self._owner = _socket.socket(fileno=fds[0])
         own = 2 if spec["owner_pidfd"] else 1
-        self._owner_pidfd = fds[1] if own > 1 else -1
+        self._watch = OwnerWatch(fds[1] if own > 1 else -1, spec["owner"])
         self._command_fds = fds[own:]
         self._wake = wake
         self._reader = protocol.Reader(self._owner)
         self._worker = Worker(spec["pidfile"])
-        self._brood = Brood(lambda: self._worker.pid, self._on_exit)
+        self._adopts = slate is None
+        self._brood = self._gather(slate)
         self._record = Record(spec["record"], spec["draft"])
         self._session = 0
         self._stopping: Stopping | None = None
         self._told_done = False
         self._term = False
+
+    def _gather(self, slate: Slate | None) -> Brood:
+        if slate is None:
+            return Brood(lambda: self._worker.pid, self._on_exit)
+        from servermgr.guardian.flock import Flock  # noqa: PLC0415  # where it is not needed it costs no memory
+
+        pidfile = self._spec["pidfile"] is not None
+        return Flock(lambda: self._worker.pid, self._on_exit, self._spec["marker"], slate, awaits_pidfile=pidfile)
 
     def watch(self) -> None:
         """Hold the tree until nobody of it is left."""
@@ -70,8 +85,10 @@ class Warden:
             if self._owner.fileno() in ready and not self._hear_owner():
                 poll.unregister(self._owner.fileno())
                 self._owner_gone()
-            if self._owner_pidfd in ready:
-                poll.unregister(self._owner_pidfd)
+            fd = self._watch.fd
+            if self._watch.ended(ready):
+                if fd >= 0:
+                    poll.unregister(fd)
                 self._owner_gone()
             due = self._advance()
         self._clean_up()
@@ -87,7 +104,7 @@ class Warden:
 
     def _watched(self) -> select.poll:
         poll = select.poll()
-        for fd in (self._wake, self._owner.fileno(), self._owner_pidfd):
+        for fd in (self._wake, self._owner.fileno(), self._watch.fd):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
         return poll
@@ -106,6 +123,7 @@ class Warden:
         for fd in self._command_fds:
             os.close(fd)
         self._worker.launched(pid)
+        self._brood.launched(pid)
         self._session = pid
         self._record.write(pid, pid)
         self._tell_launched(pid)
@@ -114,6 +132,7 @@ class Warden:
     def _tell_launched(self, pid: int) -> None:
         own = platform.open_pidfd(os.getpid())
         message = {"is": "launched", "pid": pid, "guardian": os.getpid(), "unrecorded": self._record.failure}
+        message["adopts"] = self._adopts
         self._tell(message, (own,) if own >= 0 else ())
         if own >= 0:
             os.close(own)
@@ -132,6 +151,8 @@ class Warden:
             if command["do"] == "stop":
                 self._stop(command["signal"], command["grace"])
                 self._tell({"is": "asked"})
+            elif command["do"] == "list":
+                self._tell({"is": "members", "parents": self._brood.members()})
             elif command["do"] == "signal" and self._worker.pid is not None:
                 self._signal_worker(command["signal"])
         return True
@@ -157,7 +178,7 @@ class Warden:
         if self._term:  # from `servermgr stop`, or anyone else who means the server
             self._term = False
             self._stop(self._spec["stop_signal"], self._spec["grace_period"])
-        dues = [self._follow_worker(), self._step_stop()]
+        dues = [self._brood.watch(), self._watch.due(), self._follow_worker(), self._step_stop()]
         if self._brood.empty() and not self._told_done:
             self._tell_done()
         return min((due for due in dues if due is not None), default=None)
@@ -167,7 +188,7 @@ class Warden:
             if message["is"] == "worker":  # first the record: what the owner knows, a sweep must know
                 self._record.write(message["pid"], self._session)
             self._tell(message)
-        return self._worker.pause()
+        return self._worker.pause(self._brood.glance)
 
     def _stop(self, number: int, grace: float) -> None:
         if self._stopping is None or self._stopping.finished:

@@ -16,7 +16,7 @@ from servermgr.platform.unheard import Unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
 assert sys.platform == "win32"  # chosen by platform/__init__.py alone
 
@@ -30,6 +30,10 @@ STEP = "servermgr._cli_step_job"
 #: Numbers that no call of Windows knows: they only say here what is meant.
 SIGKILL = 9
 SIGCONT = 18
+#: See `abilities`; none yet.
+ABILITIES: frozenset[str] = frozenset()
+#: The same for adopted processes.
+ADOPTED_ABILITIES: frozenset[str] = frozenset()
 
 _FILE_APPEND_DATA, _FILE_READ_ATTRIBUTES = 0x4, 0x80
 _SHARE_ALL = 0x7
@@ -59,6 +63,11 @@ def descendants(root: int, skip: Container[int] = ()) -> dict[int, int]:
 def children(pid: int) -> list[int]:
     """The children of a process at this moment."""
     return [child for child, parent in descendants(pid).items() if parent == pid]
+
+
+def session(pid: int) -> int:
+    """There are none: 0."""
+    return 0
 
 
 def open_pidfd(pid: int) -> int:
@@ -154,6 +163,11 @@ def all_pids() -> list[int]:
     return [pid for pid, _ in _kernel32.load().processes()]
 
 
+def memory_file(name: str) -> int:
+    """There are none: -1."""
+    return -1
+
+
 def environment_holds(pid: int, entry: bytes) -> bool:
     """Whether the process was started with exactly this `NAME=value` in its environment."""
     import psutil  # noqa: PLC0415
@@ -174,6 +188,31 @@ def contained(marker: str) -> list[int]:
         return job.pids()
     finally:
         job.close()
+
+
+def processes() -> list[ProcessStat]:
+    """The process table in one reading."""
+    return [stat for stat in map(read_stat, all_pids()) if stat is not None]
+
+
+def marked(entry: bytes, strangers: set[int]) -> Iterator[int]:
+    """Who was started with exactly this `NAME=value` in the environment; see `linux.marked`."""
+    strangers &= (pids := set(all_pids()))
+    for pid in sorted(pids - strangers, reverse=True):
+        if environment_holds(pid, entry):
+            yield pid
+        else:
+            strangers.add(pid)
+
+
+def exit_event(pid: int) -> int:
+    """There are no such descriptors: -1."""
+    return -1
+
+
+def losses() -> Iterator[str]:
+    """What this system should be able to and is not, and what that costs."""
+    yield from ()
 
 
 def enclose(pid: int) -> Job | None:
