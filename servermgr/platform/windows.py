@@ -9,7 +9,7 @@ import os
 import sys
 
 from servermgr.deadline import Deadline
-from servermgr.platform import _kernel32, job_object
+from servermgr.platform import _kernel32, abilities, job_object
 from servermgr.platform.job_object import SLICE, Job
 from servermgr.platform.stat import ProcessStat
 from servermgr.platform.unheard import Unheard
@@ -30,10 +30,17 @@ STEP = "servermgr._cli_step_job"
 #: Numbers that no call of Windows knows: they only say here what is meant.
 SIGKILL = 9
 SIGCONT = 18
-#: See `abilities`; none yet.
-ABILITIES: frozenset[str] = frozenset()
-#: The same for adopted processes.
-ADOPTED_ABILITIES: frozenset[str] = frozenset()
+#: See `abilities`. Not claimed, since no test has seen it: that a worker is asked (CTRL_BREAK), and that psutil tells who
+#: listens; under Wine neither can be. There are no daemons with pidfiles and no guardians, and a dead owner asks nobody.
+ABILITIES = frozenset(abilities.MEANING) - {
+    abilities.POLITE,
+    abilities.PIDFILES,
+    abilities.OWNER_DEATH_POLITE,
+    abilities.GUARDIAN_DEATH,
+    abilities.PORT_OWNER,
+}
+#: Whoever left his parent before the adoption was not in the job, and is not found.
+ADOPTED_ABILITIES = frozenset({abilities.CHILDREN, abilities.STOPPED, abilities.STUBBORN, abilities.OWNER_DEATH})
 
 _FILE_APPEND_DATA, _FILE_READ_ATTRIBUTES = 0x4, 0x80
 _SHARE_ALL = 0x7

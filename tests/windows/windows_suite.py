@@ -1,13 +1,15 @@
-"""On Windows: what a test leaves behind fails it, as the suite's own conftest has it on POSIX.
+"""A pytest plugin that stands for the suite's own conftest on Windows: what a test leaves behind fails it.
 
-That one is not for Windows: `scripts/test-wine` begins with this folder (`--confcutdir`).
+That conftest asks POSIX for descriptors and psutil for children, which Wine cannot tell. `scripts/test-wine` says
+`-p windows_suite --confcutdir=tests/windows`.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-import sys
+import socket
 import tempfile
 import threading
 import time
@@ -16,18 +18,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from servermgr import platform
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-ON_WINDOWS = sys.platform == "win32"
 RUN_VARIABLE = "SERVERMGR_TEST_RUN"
 RUN = uuid.uuid4().hex
 PATIENCE = 5.0
+_ports = itertools.count(20_000 + os.getpid() % 1000 * 8)
 
 
 def pytest_configure() -> None:
-    if not ON_WINDOWS:
-        return
     folder = tempfile.mkdtemp(prefix="smgr-")
     tempfile.tempdir = os.environ["TEMP"] = os.environ["TMP"] = folder
     os.environ["SERVERMGR_LEDGER"] = os.path.join(folder, "ledger")
@@ -35,13 +37,10 @@ def pytest_configure() -> None:
 
 
 def pytest_unconfigure() -> None:
-    if ON_WINDOWS:
-        shutil.rmtree(os.environ["TEMP"], ignore_errors=True)
+    shutil.rmtree(os.environ["TEMP"], ignore_errors=True)
 
 
 def processes_of_the_run() -> set[str]:
-    from servermgr import platform
-
     mine = os.getpid()
     marked = f"{RUN_VARIABLE}={RUN}".encode()
     pids = [pid for pid in platform.all_pids() if pid != mine and platform.environment_holds(pid, marked)]
@@ -66,14 +65,25 @@ def late(look: Callable[[], set[str]], before: set[str]) -> set[str]:
     return found
 
 
-if ON_WINDOWS:
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    """Fail the test that leaves a thread, a process, a record or a log behind."""
+    looks = (threads, processes_of_the_run, files)
+    before = [look() for look in looks]
+    yield
+    left = set().union(*(late(look, was) for look, was in zip(looks, before, strict=True)))
+    if left:
+        pytest.fail(f"left behind: {', '.join(sorted(left))}", pytrace=False)
 
-    @pytest.fixture(autouse=True)
-    def _nothing_left() -> Iterator[None]:
-        """Fail the test that leaves a thread, a process, a record or a log behind."""
-        looks = (threads, processes_of_the_run, files)
-        before = [look() for look in looks]
-        yield
-        left = set().union(*(late(look, was) for look, was in zip(looks, before, strict=True)))
-        if left:
-            pytest.fail(f"left behind: {', '.join(sorted(left))}", pytrace=False)
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nobody has, and that is not handed out twice in a run."""
+    for port in itertools.islice(_ports, 1000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no free port on the loopback interface")
