@@ -119,8 +119,10 @@ class Run:
         """Every process of the tree that lives, by pid, with its role."""
         found = {process.process.pid: process.role for process in self.processes if process.alive}
         for process in psutil.process_iter(["cmdline"]):
-            if self._is_of_tree(process.info["cmdline"] or []) and Process(process.pid, "").alive:
-                found.setdefault(process.pid, "unregistered")
+            if self._is_of_tree(process.info["cmdline"] or []):
+                with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                    if Process(process.pid, "").alive:
+                        found.setdefault(process.pid, "unregistered")
         return found
 
     def _is_of_tree(self, words: list[str]) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from servermgr import platform
+from servermgr.identity import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,8 +55,14 @@ def threads() -> set[str]:
 def files() -> set[str]:
     ledger = os.environ["SERVERMGR_LEDGER"]
     records = [name for name in os.listdir(ledger) if name != "ports"] if os.path.isdir(ledger) else []
-    logs = [name for name in os.listdir(os.environ["TEMP"]) if name.startswith("servermgr-")]
+    logs = [name for name in os.listdir(os.environ["TEMP"]) if name.startswith("servermgr-") and owner_lives(name)]
     return {f"file {name}" for name in records + logs}
+
+
+def owner_lives(log: str) -> bool:
+    """The log of an owner that was killed stays until the next sweep: nobody is there to remove it."""
+    _, pid, start = log.split("-")[-2].split(".")
+    return Identity(int(pid), int(start)).is_alive()
 
 
 def late(look: Callable[[], set[str]], before: set[str]) -> set[str]:
