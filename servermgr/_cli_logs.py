@@ -94,7 +94,7 @@ def _lines(file: BinaryIO, followed: Record | None) -> Iterator[bytes]:
         if followed is None or last:
             break
         # Asked before the next look, and not after it: what is written between the two would be lost.
-        last = not followed.guardian.is_alive()
+        last = not (followed.guardian.is_alive() and os.path.exists(followed.path))  # the record goes with the tree
         sleep(0.0 if last else _PAUSE)
     if rest:
         yield rest

@@ -52,7 +52,9 @@ def _is_run_log(path: str, owner: Identity | None = None) -> bool:
         seen = os.lstat(path)
     except OSError:
         return False
-    private = stat.S_ISREG(seen.st_mode) and stat.S_IMODE(seen.st_mode) == 0o600 and not ledger.distrust(seen)
+    # Windows shows no modes: its access lists say who may write there.
+    closed = stat.S_IMODE(seen.st_mode) == 0o600 or not hasattr(os, "getuid")
+    private = stat.S_ISREG(seen.st_mode) and closed and not ledger.distrust(seen)
     if owner is not None and _stamp(name)[1:] == [str(owner.pid), str(owner.start)]:
         return private
     return private and os.path.realpath(folder) == os.path.realpath(tempfile.gettempdir())

@@ -4,6 +4,9 @@ There is no guardian between owner and worker, so less can be promised: the tree
 worker, what was seen to descend from it since the adoption, and what is in its session or group where it
 leads one of its own. A daemon that forks twice and clears all traces can leave it, and nobody ends it when
 the owner is killed. `Manager.spawn` promises both.
+
+On Windows the worker is put into a job object: whoever it starts from then on is held, and ends with the owner.
+Whom it had started before is held if its parent lived at the adoption. Nobody of them can be asked to go there.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class AdoptedTree(Pinned):
         self._story = story
         self._told_end = False
         self._events = None if story is None else _events(story, self._pid)
+        self._containment = platform.enclose(self._pid)
         self.listing()
 
     # --- Tree ---------------------------------------------------------------------------------------------------
@@ -91,9 +95,11 @@ class AdoptedTree(Pinned):
         return True  # from the start
 
     def send_signal(self, number: int) -> None:
-        if self.status is None:
-            if self._events is not None:
-                self._events.signalled(self._pid, number)
+        if self._events is not None and self.status is None:
+            self._events.signalled(self._pid, number)
+        if isinstance(self.process, subprocess.Popen):
+            self.process.send_signal(number)
+        elif self.status is None:
             os.kill(self._pid, number)  # not reaped, so the number is its own
 
     def ask_stop(self, number: int, grace: float) -> None:
@@ -157,9 +163,27 @@ class AdoptedTree(Pinned):
             roots.append(self._pid)
             worker = pin(self._pid)
             yield from [] if worker is None else [worker]
+        yield from self._contained()
         yield from self.descendants_of(roots)
         if self._ending:  # a pass over the machine, so only when it is needed
             yield from self._of_session()
+
+    def _contained(self) -> Iterable[Held]:
+        if self._containment is None:
+            return
+        for pid in self._containment.pids():
+            held = pin(pid)
+            if held is not None and held.pid in self._containment.pids():
+                yield held
+            elif held is not None:
+                held.close()
+
+    def close(self) -> None:
+        super().close()
+        if self._containment is not None:
+            self._containment.release()  # whoever is let go of lives on
+            self._containment.close()
+            self._containment = None
 
     def _of_session(self) -> Iterable[Held]:
         """Who is in a session or group that the worker led: orphans of it, which no parent link shows.

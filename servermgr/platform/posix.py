@@ -26,6 +26,8 @@ assert sys.platform != "win32"  # chosen by platform/__init__.py alone
 NAME = "posix"
 #: The module that holds process trees here.
 HOLDER: str | None = "servermgr.guarded"
+#: The module that runs a command in the place of this process, for `servermgr run`.
+STEP = "servermgr._cli_step"
 SIGKILL: int = signal.SIGKILL
 SIGCONT: int = signal.SIGCONT
 #: See `abilities`. Not `DAEMONS` and `STORMS`: their links to the tree are gone before anyone can have read them.
