@@ -30,8 +30,9 @@ STEP = "servermgr._cli_step_job"
 #: Numbers that no call of Windows knows: they only say here what is meant.
 SIGKILL = 9
 SIGCONT = 18
-#: See `abilities`. Not claimed, since no test has seen it: that a worker is asked (CTRL_BREAK), and that psutil tells who
-#: listens; under Wine neither can be. There are no daemons with pidfiles and no guardians, and a dead owner asks nobody.
+#: See `abilities`. Not claimed, since no test has seen it: that a worker is asked (CTRL_BREAK), and that psutil tells
+#: who listens; under Wine neither can be. There are no daemons with pidfiles and no guardians, and a dead owner asks
+#: nobody.
 ABILITIES = frozenset(abilities.MEANING) - {
     abilities.POLITE,
     abilities.PIDFILES,
