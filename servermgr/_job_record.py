@@ -40,12 +40,15 @@ def _entry(pid: int) -> str:
     return "null" if found is None else f"[{found.pid}, {found.start}, {found.serial}]"
 
 
-def remove(path: str) -> None:
-    """Remove a file or an empty directory, if it is there and nobody has it open."""
+def remove(path: str) -> bool:
+    """Remove a file or an empty directory. Returns whether it is gone: not one that somebody has open."""
     try:
         try:
             os.unlink(path)
         except (IsADirectoryError, PermissionError):
             os.rmdir(path)
+    except FileNotFoundError:
+        return True
     except OSError:
-        pass  # gone, or in use: the next sweep looks again
+        return False
+    return True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from servermgr import _job_launch, _job_record
 from servermgr._job_members import JobMembers
-from servermgr.deadline import Deadline
+from servermgr.deadline import Deadline, sleep
 from servermgr.errors import LaunchError
 from servermgr.pinned import outcome_of
 from servermgr.platform._kernel32 import load
@@ -37,6 +37,8 @@ _IDLE = 1.0
 _BUSY = 0.05
 #: The numbers that ask: CTRL_C_EVENT, CTRL_BREAK_EVENT, SIGINT, SIGBREAK. The others end a process, as in `subprocess`.
 _POLITE = (0, 1, 2, 21)
+#: Seconds for somebody to be done with a file that is to be removed; after them it is left to the next sweep.
+_IN_USE = 2.0
 #: Of a worker that has left its job and does not end, as the guardian has it.
 _UNKNOWN_STATUS = 255
 _alive: set[JobTree] = set()
@@ -76,6 +78,7 @@ class JobTree:
         self._stopping: Stopping | None = None
         self._worker = 0
         self._record: str | None = None
+        self._files: list[str] = []
         self._job = self._make_job()
         try:
             self._launch(start)
@@ -168,7 +171,10 @@ class JobTree:
                 self._wake()
         while not self._gone.wait(deadline.within(SLICE)) and not deadline.expired:
             pass
-        return self._outcome if self._gone.is_set() else None
+        if not self._gone.is_set():
+            return None
+        self._remove_files(deadline.within(_IN_USE))
+        return self._outcome
 
     def processes(self) -> list[ProcessInfo]:
         with self._lock:
@@ -193,6 +199,7 @@ class JobTree:
                 self._let_go()
                 self._outcome = self._outcome or StopOutcome(status=self._status)
                 self._gone.set()
+        self._remove_files(_IN_USE)
 
     def _is_gone(self) -> bool:
         return self._outcome is not None and not self._outcome.survivors
@@ -223,10 +230,18 @@ class JobTree:
         self._outcome = outcome
         if not outcome.survivors:
             self.spec.output.close()
-            for path in [*self.spec.files_to_remove(), self._record or ""]:
-                if path:
-                    _job_record.remove(path)
+            self._files = [*self.spec.files_to_remove(), *([self._record] if self._record else [])]
+            self._remove_files(0.0)
         self._gone.set()
+
+    def _remove_files(self, seconds: float) -> None:
+        """Remove what goes with the tree. Windows removes nothing that is being read: by a probe, a virus scanner."""
+        deadline = Deadline(seconds)
+        while True:
+            self._files = [path for path in self._files if not _job_record.remove(path)]
+            if not self._files or deadline.expired:
+                return
+            sleep(deadline.within(_BUSY))
 
     def _let_go(self) -> None:
         """Close the handles, with which the system ends whoever is there still."""
