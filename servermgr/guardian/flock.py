@@ -102,7 +102,8 @@ class Flock(Brood):
         known = {pid: seen for pid, seen in before.items() if pid in table and table[pid].start == seen[0]}
         self._grow(known, platform.marked(self._marker, set()) if marks else ())
         self._members = {pid: seen for pid, seen in known.items() if self._lives(pid)}
-        self._former.update(pid for pid in before if pid not in self._members)
+        if self._awaits_pidfile:
+            self._former.update(pid for pid in before if pid not in self._members)
         self._quiet = 0 if self._members else self._quiet + marks
         self._slate.write(self._members)
         self._cost = time.monotonic() - began
@@ -132,8 +133,8 @@ class Flock(Brood):
             stat = self._table.get(pid)
             if stat is None or self._is_alien(pid):
                 continue
-            # Read once: of one that has ended the system may not tell it any more.
-            session = known[pid][1] if pid in known else stat.session
+            # Of one that has ended the system may not tell it; one that lives may have left the one that is remembered.
+            session = stat.session or known.get(pid, (0, 0))[1]
             known[pid] = (stat.start, session)
             linked = children.get(pid, []) + ([] if session in apart else sessions.get(session, []))
             front += [other for other in linked if other not in known]
@@ -169,7 +170,8 @@ class Flock(Brood):
         return pid in self._members
 
     def accepts(self, pid: int, written: int, uid: int) -> bool:
-        if self.holds(pid) or self._takes(pid, written, uid):
+        # Once: whoever follows the first one descends from him.
+        if self.holds(pid) or (self._awaits_pidfile and self._takes(pid, written, uid)):
             self._awaits_pidfile = False
             return True
         return False
