@@ -132,7 +132,7 @@ class Warden:
     def _tell_launched(self, pid: int) -> None:
         own = platform.open_pidfd(os.getpid())
         message = {"is": "launched", "pid": pid, "guardian": os.getpid(), "unrecorded": self._record.failure}
-        message["adopts"] = self._adopts
+        message |= {"adopts": self._adopts, "start": self._record.start}
         self._tell(message, (own,) if own >= 0 else ())
         if own >= 0:
             os.close(own)
@@ -180,6 +180,7 @@ class Warden:
             self._stop(self._spec["stop_signal"], self._spec["grace_period"])
         dues = [self._brood.watch(), self._watch.due(), self._follow_worker(), self._step_stop()]
         if self._brood.empty() and not self._told_done:
+            self._follow_worker()  # who was not our child is seen to have ended with the last look, and not before
             self._tell_done()
         return min((due for due in dues if due is not None), default=None)
 
@@ -193,6 +194,7 @@ class Warden:
     def _stop(self, number: int, grace: float) -> None:
         if self._stopping is None or self._stopping.finished:
             self._follow_worker()  # the pidfile may name another process by now
+            self._brood.ending()
             self._stopping = Stopping(self._brood, number, grace)
             self._told_done = False
         else:
