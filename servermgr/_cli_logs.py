@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     with _opened(record) as file, contextlib.suppress(KeyboardInterrupt):
         _skip(file, options.lines)
         for line in _lines(file, record if options.follow else None):
-            text = line.decode(errors="replace")
+            text = line.decode(errors="replace").removesuffix("\r")  # Windows' line end is ours to write, too
             if options.json:
                 look.compact({"name": record.name, "line": text})
             else:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 Adoptable: TypeAlias = "subprocess.Popen[bytes] | subprocess.Popen[str] | multiprocessing.process.BaseProcess"
 
 _SHORTEST = 0.001
+_JOIN_SLICE = 0.25
 
 
 class AdoptedTree(Pinned):
@@ -87,9 +88,16 @@ class AdoptedTree(Pinned):
     def wait_worker(self, timeout: float | None) -> bool:
         if isinstance(self.process, subprocess.Popen):
             self._wait_popen(self.process, timeout)
-        elif self.status is None:
-            self.process.join(timeout)
+        else:
+            self._join(self.process, Deadline(timeout))
         return self.status is not None
+
+    def _join(self, process: multiprocessing.process.BaseProcess, deadline: Deadline) -> None:
+        # In pieces: on Windows no Ctrl-C is heard in the middle of one.
+        while self.status is None:
+            process.join(deadline.within(_JOIN_SLICE))
+            if deadline.expired:
+                return
 
     def wait_known(self, timeout: float | None) -> bool:
         return True  # from the start
@@ -242,14 +250,14 @@ class AdoptedTree(Pinned):
         if process.poll() is not None:
             return
         held = self._held.get(self._pid)
-        if timeout is None:
-            process.wait()
+        if timeout is None and self._containment is None:
+            process.wait()  # on Windows no Ctrl-C would be heard
         elif held is not None and held.pidfd >= 0:
             platform.wait_readable([held.pidfd], timeout)  # Popen.wait(timeout) would notice up to 50 ms late
         else:
             self._wait_slowly(timeout)
 
-    def _wait_slowly(self, timeout: float) -> None:
+    def _wait_slowly(self, timeout: float | None) -> None:
         deadline, pause = Deadline(timeout), _SHORTEST
         while self.status is None and not deadline.expired:
             sleep(deadline.within(pause))

@@ -126,7 +126,10 @@ def wait_readable(fds: list[int], timeout: float | None) -> bool:
     """
     kernel, deadline = _kernel32.load(), Deadline(timeout)
     while True:
-        if kernel.wait(fds[: _kernel32.MOST_HANDLES], int(deadline.within(SLICE) * 1000)):
+        try:
+            if kernel.wait(fds[: _kernel32.MOST_HANDLES], int(deadline.within(SLICE) * 1000)):
+                return True
+        except OSError:  # another thread has let go of one: whoever waits looks for himself
             return True
         if deadline.expired or len(fds) > _kernel32.MOST_HANDLES:
             return False
