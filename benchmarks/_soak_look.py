@@ -62,11 +62,9 @@ def parent_of(pid: int) -> int:
 
 
 def look(ledger: Path, temporary: Path) -> Sample:
-    """A sample, taken between two cycles: what has ended is given a moment to be reaped."""
+    """A sample, taken between two cycles, once nobody comes or goes any more: who has ended needs time to be reaped."""
     own, keeper = os.getpid(), nursery()
-    give_up = time.monotonic() + 2.0
-    while (below := descendants(own) | descendants(keeper)) and time.monotonic() < give_up:
-        time.sleep(0.005)
+    below = _settled(own, keeper)
     return {
         "descriptors": float(len(os.listdir("/proc/self/fd"))),
         "threads": float(max(threads(own), threading.active_count())),
@@ -80,6 +78,17 @@ def look(ledger: Path, temporary: Path) -> Sample:
         "nursery children": float(sum(parent == keeper for parent in below.values())),
         "nursery memory": memory(keeper),
     }
+
+
+def _settled(*roots: int) -> dict[int, int]:
+    """Everyone below them, by pid, with the parent, when three looks have seen the same; after 2 s in any case."""
+    give_up, alike, before = time.monotonic() + 2.0, 0, {0: 0}
+    while alike < 2 and time.monotonic() < give_up:
+        found = {pid: parent for root in roots for pid, parent in descendants(root).items()}
+        alike = alike + 1 if found == before else 0
+        before = found
+        time.sleep(0.01)
+    return before
 
 
 def descendants(root: int) -> dict[int, int]:
@@ -125,15 +134,14 @@ class Verdict:
 
 
 def judge(samples: Sequence[Sample]) -> list[Verdict]:
-    """Compare the last third of the samples with the first. The very first, taken before anything ran, is left out.
+    """Compare the last third of the samples with the first.
 
     Raises:
         ValueError: There are too few of them to judge.
     """
-    samples = samples[1:]
     third = len(samples) // 3
     if third < 1:
-        raise ValueError("a verdict needs four samples")
+        raise ValueError("a verdict needs three samples")
     found = []
     for name, watched in WATCHED.items():
         first, last = (
