@@ -130,7 +130,7 @@ def _plant(ledger: Path, *, marker: str = "", **fields: Any) -> None:
     marker = marker or secrets.token_hex(16)
     plain = {"version": 1, "name": "planted", "marker": marker, "realm": realm(), "argv": [sys.executable, "zoo.py"]}
     numbers = {"stop_signal": 15, "grace_period": 0.1, "crash_grace": 0.1, "started": 1.0}
-    text = json.dumps({**plain, **numbers, "removes_log": True, "keep": False, **fields})
+    text = json.dumps({**plain, **numbers, "removes": [], "removes_log": True, "keep": False, **fields})
     fd = os.open(ledger / f"{marker}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(fd, "w") as file:
         file.write(text)

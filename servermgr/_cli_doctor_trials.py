@@ -11,6 +11,8 @@ from servermgr import addresses, ledger, platform, ports, sweeping
 from servermgr.deadline import Deadline, pace, sleep
 from servermgr.errors import WorkerError
 from servermgr.identity import Identity
+from servermgr.pinned import pin
+from servermgr.platform import abilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +72,7 @@ def _held() -> Finding:
         daemon = _escape()
     except WorkerError as error:
         return Finding(guarantee, MISSING, f"it cannot be started: {error}", "see the cause; sys.executable must run")
-    if daemon is None or daemon.is_alive():
+    if daemon is None or _outlived(daemon):
         remedy = "on Linux allow prctl(2) in the container's seccomp profile; elsewhere give pidfile=…"
         return Finding(guarantee, MISSING, "a daemon that forked twice outlived its stop", remedy)
     return Finding(guarantee, YES, "one that forked twice, left its session and cleared its environment was ended")
@@ -83,6 +85,20 @@ def _escape() -> Identity | None:
     with server:
         words = server.output_tail(1)[-1].split()
         return Identity.of(int(words[1]))
+
+
+def _outlived(daemon: Identity) -> bool:
+    """Whether it lives still; it does no longer afterwards."""
+    held = pin(daemon.pid)
+    if held is None:
+        return False
+    try:
+        lives = held.identity == daemon and held.is_alive()
+        if lives:
+            held.signal(platform.SIGKILL)
+    finally:
+        held.close()
+    return lives
 
 
 def _owner_killed() -> Finding:
@@ -137,6 +153,24 @@ def _serials() -> Finding:
         return Finding(guarantee, YES, "pidfds have numbers of their own")
     remedy = "Linux 6.9 has them; it matters for `servermgr sweep` alone"
     return Finding(guarantee, NOTE, "pidfds have no numbers that can be written down", remedy)
+
+
+def _claims() -> Finding:
+    guarantee = "every ability of the contract (docs/contract.md) is claimed here"
+    missing = [meaning for ability, meaning in abilities.MEANING.items() if ability not in platform.ABILITIES]
+    if not missing:
+        return Finding(guarantee, YES, f"all {len(abilities.MEANING)}, for servers that a manager launches")
+    return Finding(guarantee, NOTE, f"not claimed ({platform.NAME}): {'; '.join(missing)}", "Linux holds all of it")
+
+
+def _losses() -> Finding:
+    guarantee = "the system allows what it can do"
+    lost = list(platform.losses())
+    if not lost:
+        return Finding(guarantee, YES, "nothing that is usual here is switched off")
+    return Finding(
+        guarantee, NOTE, "; ".join(lost), "see who has switched it off: a container's profile, a mount option"
+    )
 
 
 def _ledger() -> Finding:
@@ -197,14 +231,16 @@ def _terminal() -> Finding:
 
 
 TRIALS: tuple[Callable[[], Finding], ...] = (
+    _left_over,  # before the others, whose own remains are just going
     _held,
     _owner_killed,
     _pidfds,
     _serials,
+    _claims,
+    _losses,
     _ledger,
     _other_users,
     _listeners,
     _ports,
-    _left_over,
     _terminal,
 )

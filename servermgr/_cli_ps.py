@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     look = Look(as_json=options.json)
     if options.watch is None:
         _show(_cli_trees.standing(), look)
+        _cli_trees.tell_unreadable(look)
         return 0
     with contextlib.suppress(KeyboardInterrupt), _watching(look) as show:
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import os
@@ -10,15 +11,16 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from servermgr import _cli_trace, platform
+from servermgr import platform
 from servermgr._cli_look import BAD, STRONG, WARNING, Look
+from servermgr._cli_step_story import StepStory
 from servermgr.errors import LaunchError, WorkerError, describe_status
+from servermgr.trace import Trace
 
 if TYPE_CHECKING:
     import argparse
 
     from servermgr._cli_look import Piece
-    from servermgr._cli_trace import Trace
 
 #: As timeout(1) has them.
 TIMED_OUT, FAILED, NOT_EXECUTABLE, NOT_FOUND = 124, 125, 126, 127
@@ -62,6 +64,11 @@ def add_grace(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grace", type=seconds, metavar="S", default=GRACE, help=text)
 
 
+def tracing(path: str | None) -> contextlib.AbstractContextManager[Trace | None]:
+    """The trace of a command, which is closed with the block; None without a path."""
+    return contextlib.nullcontext() if path is None else Trace(path)
+
+
 def seconds(text: str) -> float:
     """A number of seconds, for argparse."""
     value = float(text)
@@ -79,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     if report not in (None, "-"):
         _try_report(report)
     teller = Teller(Look(as_json=options.json), argv, options.timeout)
-    with _cli_trace.to_file(options.trace) as trace:
+    with tracing(options.trace) as trace:
         outcome = step(argv, teller, timeout=options.timeout or None, grace=options.grace, trace=trace)
     status = teller.conclude(outcome)
     if report is not None:
@@ -100,12 +107,14 @@ def step(
     if platform.HOLDER is None:
         raise WorkerError(None, "process trees cannot be held on this system yet, so nothing was started")
 
+    name = f"run:{os.path.basename(argv[0])}"
+    story = None if trace is None else StepStory(trace, name, shlex.join(argv))
+
     def tell(message: dict[str, Any]) -> None:
         teller.hear(message)
-        if trace is not None:
-            trace.hear(message, name)
+        if story is not None:
+            story.take(message)
 
-    name = f"run:{os.path.basename(argv[0])}"
     run_step = importlib.import_module("servermgr._cli_step").run_step
     return run_step(argv, tell=tell, timeout=timeout, grace=grace, name=name, trace=trace is not None)
 

@@ -139,9 +139,9 @@ class _Front:
 
     def run(self) -> Outcome:
         platform.become_subreaper()  # whoever loses the guard comes to us
+        self._witness = Witness()  # before the command, at whose first word somebody may signal the group
         self._guard, self._socket = start(self._order)
         self._reader = protocol.Reader(self._socket)
-        self._witness = Witness()
         try:
             _leave_streams_to_command()
             self._follow()
@@ -232,7 +232,9 @@ class _Front:
         """The guard was killed, and all whom it held have come to us: end them."""
         self._lost = True
         self._tell({"is": "lost"})
-        tree = StepTree(self._pid or 0, self._heard_from_tree, limits=(None, self._order.grace))
+        tree = StepTree(
+            self._pid or 0, self._heard_from_tree, limits=(None, self._order.grace), trace=self._order.trace
+        )
         tree.status = self._status if self._pid else 0
         tree.stop(self._order.grace)
         poll = select.poll()

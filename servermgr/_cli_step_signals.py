@@ -120,9 +120,12 @@ class Witness:
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(_WITNESS_PATIENCE)
+        # Blocked before the fork: one that is sent while the witness has not begun yet would else be lost on it.
+        mask = signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
         self._pid = os.fork()
         if self._pid == 0:
             _testify(theirs)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         theirs.close()
 
     def has(self, number: int) -> bool:
@@ -145,7 +148,6 @@ class Witness:
 def _testify(asked: socket.socket) -> None:
     """In the fork: say of each number whether it is pending, and take it back."""
     try:
-        block_all()
         let_go((asked.fileno(),))
         while number := asked.recv(1):
             pending = number[0] in signal.sigpending()

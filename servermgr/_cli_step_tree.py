@@ -12,6 +12,7 @@ assert sys.platform != "win32"  # see _cli_step_signals
 from servermgr import platform
 from servermgr.deadline import Deadline
 from servermgr.guardian.brood import Brood
+from servermgr.guardian.events import Events
 from servermgr.stopping import Stopping
 
 if TYPE_CHECKING:
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 SETTLE = 0.5
 #: So many of those left behind are named; a storm of them is no reason to fill the disk.
 MOST_NAMED = 100
-
-
-class _Brood(Brood):
-    """Tells of each signal that it sends."""
-
-    on_signal: Callable[[int, int], None] | None = None
-
-    def signal(self, pid: int, number: int) -> None:
-        if self.on_signal is not None:
-            self.on_signal(pid, number)
-        super().signal(pid, number)
 
 
 class StepTree:
@@ -64,24 +54,18 @@ class StepTree:
         self._tell = tell
         self._limit = Deadline(limits[0])
         self._grace = limits[1]
-        self._trace = trace
         self._on_job = on_job
         self._settle: Deadline | None = None
         self._stopping: Stopping | None = None
-        self._brood = _Brood(lambda: self._pid if self.status is None else None, self._on_exit)
-        self._brood.on_signal = self._note_signal if trace else None
+        self._events = Events(tell) if trace else None
+        self._brood = Brood(lambda: self._pid if self.status is None else None, self._on_exit, self._events)
         self.status: int | None = None
         self.finished = False
 
     def _on_exit(self, pid: int, status: int) -> None:
-        if self._trace:
-            self._tell({"is": "exit", "pid": pid, "status": status})
         if pid == self._pid and self.status is None:
             self.status = status
             self._tell({"is": "ended", "status": status})
-
-    def _note_signal(self, pid: int, number: int) -> None:
-        self._tell({"is": "signal", "pid": pid, "signal": int(number)})
 
     def signal(self, number: int) -> None:
         """Pass a signal on to the command."""
@@ -94,6 +78,9 @@ class StepTree:
 
     def stop(self, grace: float) -> None:
         """End all of it; again: only shortens what is left of the grace period."""
+        if self._events is not None:
+            self._events.look(self._brood.listing())  # whoever is ended now has been seen
+            self._events.say("stop", os.getpid(), grace=grace)
         if self._stopping is None:
             self._stopping = Stopping(self._brood, signal.SIGTERM, grace)
         else:
@@ -105,7 +92,10 @@ class StepTree:
         self._brood.reap()
         if self.finished:
             return None
-        return self._watch() if self._stopping is None else self._step(self._stopping)
+        dues = [self._watch() if self._stopping is None else self._step(self._stopping)]
+        if self._events is not None and not self.finished:
+            dues.append(self._events.step(self._brood.members))
+        return min((due for due in dues if due is not None), default=None)
 
     def _look_at_command(self) -> None:
         if self.status is not None:
@@ -117,6 +107,8 @@ class StepTree:
         if pid and (os.WIFSTOPPED(status) or os.WIFCONTINUED(status)):
             self._on_job(os.WIFSTOPPED(status))
         elif pid:
+            if self._events is not None:
+                self._events.exited(pid, os.waitstatus_to_exitcode(status))
             self._on_exit(pid, os.waitstatus_to_exitcode(status))
 
     def _watch(self) -> float | None:

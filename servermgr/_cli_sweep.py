@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from servermgr import sweeping
+from servermgr import _cli_trees, sweeping
 from servermgr._cli_look import Look
 from servermgr._cli_stop import tell
 
@@ -33,4 +33,5 @@ def run(options: argparse.Namespace) -> int:
     look = Look(as_json=options.json)
     with look.waiting("sweeping"):
         trees = sweeping.sweep(dry_run=options.dry_run)
+    _cli_trees.tell_unreadable(look)
     return tell(trees, look, "nothing is left over")

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from servermgr import platform, sweeping
+from servermgr._cli_look import WARNING
 from servermgr.errors import WorkerError
 from servermgr.leftovers import Leftovers
 from servermgr.tree import infos
@@ -14,6 +15,7 @@ from servermgr.tree import infos
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from servermgr._cli_look import Look
     from servermgr.ledger import Record
     from servermgr.tree import ProcessInfo
 
@@ -95,6 +97,19 @@ def _state(record: Record) -> str:
     if sweeping.is_left_over(record):
         return LEFT_OVER
     return LIVE if record.owner.is_alive() else KEPT
+
+
+def tell_unreadable(look: Look) -> None:
+    """Say which records cannot be read, and what can be done about them."""
+    for found in sweeping.unreadable():
+        remedy = _ALIVE.format(", ".join(map(str, found.pids))) if found.pids else _DEAD
+        head = (f"a record cannot be read: {found.path}", WARNING)
+        look.say(head, f": {found.why}; {remedy}", event="unreadable", **found._asdict())
+
+
+#: What to do about a record that cannot be read.
+_ALIVE = "of its server there live {}, to be ended by the version that started it; then delete the file"
+_DEAD = "no process is known to be of its server: if none is, delete the file"
 
 
 def processes(record: Record) -> list[ProcessInfo]:

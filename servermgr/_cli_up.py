@@ -10,13 +10,14 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
-from servermgr import _cli_run, _cli_trace, _cli_up_tables
+from servermgr import _cli_run, _cli_up_tables
 from servermgr._cli_look import GOOD, STRONG, Look
 from servermgr._cli_up_servers import Declared
+from servermgr._sweeping_files import SCRATCH_PREFIX, share
 from servermgr.errors import WorkerError
+from servermgr.output import owner_stamp
 from servermgr.stack import Stack
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from servermgr._cli_look import Progress
-    from servermgr._cli_trace import Trace
     from servermgr._cli_up_tables import Table
     from servermgr.interface import ManagerInterface
+    from servermgr.trace import Trace
 
 EPILOG = """\
 Servers are declared in pyproject.toml:
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     """Start them, run the command, and stop them; returns the exit status."""
     look = Look(as_json=options.json)
     tables = _tables(options)
-    with _Scratch() as scratch, _cli_trace.to_file(options.trace) as trace:
+    with _Scratch() as scratch, _cli_run.tracing(options.trace) as trace:
         up = _Up(tables, scratch, look, options, trace)
         status = up.run()
     if up.outcome is not None:
@@ -124,7 +125,9 @@ class _Scratch:
     """A directory for logs and data of this run. It stays where a server has failed: the error names the log in it."""
 
     def __init__(self) -> None:
-        self.folder = tempfile.mkdtemp(prefix="servermgr-up-")
+        # Whose it is stands in the name, for a sweep: should all be killed at once who would have removed it.
+        self.folder = tempfile.mkdtemp(prefix=f"{SCRATCH_PREFIX}{owner_stamp()}-")
+        self._share = share(self.folder)
         os.chmod(self.folder, 0o711)  # noqa: S103  # started by root, the users of servers pass through it
         self._keep = False
 
@@ -138,6 +141,8 @@ class _Scratch:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, WorkerError):
             self.keep_for(error)
+        if self._share is not None:
+            self._share.close()
         if not self._keep:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -153,6 +158,9 @@ class _Up:
         self._scratch = scratch
         self._trace = trace
         self._servers = [Declared(table, scratch.folder, self._ready) for table in tables]
+        for server in self._servers:
+            server.manager.trace = trace
+            server.manager.scratch = scratch.folder
         needs: dict[ManagerInterface | str, Sequence[str]] = {
             table.name: table.needs for table in tables if table.needs
         }
@@ -191,8 +199,11 @@ class _Up:
             self._polite = True
             raise KeyboardInterrupt
         # Not here: what is interrupted may be listening to the very guardian that is to be asked.
-        for server in self._servers:
-            threading.Thread(target=server.end_now, daemon=True).start()
+        threading.Thread(target=self._kill, daemon=True).start()
+
+    def _kill(self) -> None:
+        with contextlib.suppress(WorkerError):  # whoever waits for the stop hears of it, too
+            self._stack.kill()
 
     # --- the way through ----------------------------------------------------------------------------------------
 
@@ -204,21 +215,10 @@ class _Up:
             self._stack.start(timeout=None)
 
     def _stop(self) -> None:
-        pids = [server.process.pid for server in self._servers if server.process is not None]
-        if self._trace is not None:
-            self._trace.stopping(pids)
         with self._look.waiting("stopping"):
             self._stack.stop()
-        if self._trace is not None:
-            self._trace.stopped(pids)
 
     def _ready(self, server: Declared, elapsed: float) -> None:
-        pid = server.process.pid
-        if self._trace is not None and pid:
-            now = time.monotonic()
-            self._trace.begin(pid, server.name, now - elapsed)
-            self._trace.span(pid, "starting", now - elapsed, now)
-            self._trace.instant(pid, "ready", now)
         url = server.addresses.get(next(iter(server.addresses), ""), "")
         if self._progress is not None:
             self._progress.done(server.name)

@@ -90,11 +90,9 @@ class Declared(ManagerInterface):
         """As the manager."""
         return self.manager.wait()
 
-    def end_now(self) -> None:
-        """Kill whatever is left of it, without the rest of its grace period. Fit for another thread."""
-        tree = self.manager._holding.live()
-        if tree is not None:
-            tree.ask_stop(15, 0.0)
+    def kill(self) -> StopOutcome:
+        """As the manager."""
+        return self.manager.kill()
 
     def ended_by_itself(self) -> WorkerError | None:
         """The error that says so, if its worker has ended."""

@@ -194,12 +194,18 @@ def _is_stale(path: str, port: str) -> bool:
     if claim.realm != here:
         return is_of_earlier_boot(claim.realm, here)
     # In this order: the tree is recorded before its owner can be dead.
-    return not claim.owner.is_alive() and not _is_recorded(port, here)
+    return not claim.owner.is_alive() and not _is_recorded(path, port, here)
 
 
-def _is_recorded(port: str, here: str) -> bool:
+def _is_recorded(path: str, port: str, here: str) -> bool:
+    """Whether a tree has the port: it was told to listen there, or to take this very claim with it when it ends."""
+    token = os.path.basename(path)
     return any(
-        record.realm == here and any(address.rpartition(":")[2] == port for address in record.ports)
+        record.realm == here
+        and (
+            token in map(os.path.basename, record.removes)
+            or any(address.rpartition(":")[2] == port for address in record.ports)
+        )
         for record in ledger.records()
     )
 

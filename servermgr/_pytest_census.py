@@ -106,8 +106,10 @@ class Census:
     def _take(self, parents: dict[int, int], origin: Origin) -> None:
         self._parents.update(parents)
         for pid in parents:
-            stat = None if pid in self._known else platform.read_stat(pid)
-            if stat is not None:
+            known = self._known.get(pid)
+            stat = platform.read_stat(pid) if known is None or known.origin is HELPER else None
+            # A helper that waited for a tree is a guardian once it has one.
+            if stat is not None and (known is None or _is_ours(stat, _GUARDIAN)):
                 self._add(stat, origin)
 
     def _is_collected(self, known: Known, stat: ProcessStat) -> bool:

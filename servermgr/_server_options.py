@@ -35,7 +35,7 @@ def checked_port(port: int) -> int:
         ValueError: It is none.
     """
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536:
-        raise ValueError(f"{port!r} is no port from 0 to 65535")
+        raise ValueError(f"port must be a whole number from 0 to 65535, not {port!r}")
     return port
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from servermgr import _web_health, _web_socket, base
 from servermgr._python_program import Interpreter, not_installed
+from servermgr._server_options import checked_port
 from servermgr._server_state import refuse_second
 from servermgr.addresses import endpoint, reached_at
 from servermgr.errors import WorkerError
@@ -81,10 +82,8 @@ class WebManager(base.Manager):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        if not 0 <= port < 65536:
-            raise ValueError(f"port must be from 0 to 65535, not {port!r}")
         self.host = host
-        self.port = port
+        self.port = checked_port(port)
         self.process_name = process_name
         self.env = env
         self.cwd = cwd

@@ -24,6 +24,8 @@ from servermgr.tree import ProcessInfo, StopOutcome, infos
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from servermgr._trace_story import Story
+    from servermgr.guardian.events import Events
     from servermgr.identity import Held
 
 Adoptable: TypeAlias = "subprocess.Popen[bytes] | subprocess.Popen[str] | multiprocessing.process.BaseProcess"
@@ -37,12 +39,14 @@ class AdoptedTree(Pinned):
     Args:
         process: A `subprocess.Popen` or a started `multiprocessing.Process`. It stays the caller's: its
             status is collected through its own methods only, so whoever else waits for it gets it, too.
+        story: Where what can be known of it goes (who was seen, what they were sent, and that they are gone, each when
+            this process looks); None for no trace.
 
     Raises:
         WorkerError: It is neither, or has not been started.
     """
 
-    def __init__(self, process: Adoptable) -> None:
+    def __init__(self, process: Adoptable, story: Story | None = None) -> None:
         super().__init__()
         if not isinstance(process, (subprocess.Popen, multiprocessing.process.BaseProcess)):
             raise WorkerError(
@@ -59,6 +63,9 @@ class AdoptedTree(Pinned):
         stat = platform.read_stat(self._pid)
         self._leads_group = stat is not None and stat.pgrp == self._pid
         self._leads_session = stat is not None and stat.session == self._pid
+        self._story = story
+        self._told_end = False
+        self._events = None if story is None else _events(story, self._pid)
         self.listing()
 
     # --- Tree ---------------------------------------------------------------------------------------------------
@@ -85,6 +92,8 @@ class AdoptedTree(Pinned):
 
     def send_signal(self, number: int) -> None:
         if self.status is None:
+            if self._events is not None:
+                self._events.signalled(self._pid, number)
             os.kill(self._pid, number)  # not reaped, so the number is its own
 
     def ask_stop(self, number: int, grace: float) -> None:
@@ -119,7 +128,28 @@ class AdoptedTree(Pinned):
 
     def listing(self) -> Iterable[int]:
         with self._lock:
-            return super().listing()
+            found = super().listing()
+            self._tell_of(found)
+            return found
+
+    def _tell_of(self, found: Iterable[int]) -> None:
+        if self._events is None:
+            return
+        status = self.status
+        if status is not None and not self._told_end:
+            self._told_end = True
+            self._events.exited(self._pid, status)
+        self._events.look(found)
+
+    def signal(self, pid: int, number: int) -> None:
+        if self._events is not None:
+            self._events.signalled(pid, number)
+        super().signal(pid, number)
+
+    def _kill(self, held: Held) -> None:
+        if self._events is not None:
+            self._events.signalled(held.pid, platform.SIGKILL)
+        super()._kill(held)
 
     def find(self) -> Iterable[Held]:
         roots = self.known()
@@ -168,6 +198,7 @@ class AdoptedTree(Pinned):
             due = self._stopping.step()
             if self._stopping.finished and self._outcome is None:
                 self._outcome = outcome_of(self._stopping, self.status)
+                self._end_story(self._outcome)
                 self.close()
             return due
 
@@ -175,7 +206,13 @@ class AdoptedTree(Pinned):
         """It may have ended by itself and left nobody: then there is nothing to stop."""
         if self._outcome is None and (self.empty() or self.empty()):  # one reading is no proof
             self._outcome = StopOutcome(status=self.status)
+            self._end_story(self._outcome)
             self.close()
+
+    def _end_story(self, outcome: StopOutcome) -> None:
+        if self._story is not None:
+            self._tell_of(self.known())
+            self._story.over(survivors=bool(outcome.survivors))
 
     def _wait_popen(self, process: subprocess.Popen[bytes] | subprocess.Popen[str], timeout: float | None) -> None:
         if process.poll() is not None:
@@ -193,3 +230,11 @@ class AdoptedTree(Pinned):
         while self.status is None and not deadline.expired:
             sleep(deadline.within(pause))
             pause = min(LONGEST_WAIT, pause * 1.5)
+
+
+def _events(story: Story, pid: int) -> Events:
+    from servermgr.guardian.events import Events  # noqa: PLC0415  # only where there is a trace
+
+    events = Events(story.hear)
+    events.spawned(pid, "adopted")
+    return events

@@ -20,7 +20,6 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING
 
-from servermgr import readiness
 from servermgr.addresses import address_free_check, address_in_use
 from servermgr.errors import (
     AddressInUseError,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from servermgr.adopted import Adoptable
     from servermgr.output import Target
+    from servermgr.trace import Traced
     from servermgr.tree import LaunchSpec
 
 __all__ = [
@@ -75,6 +75,8 @@ class Manager(ManagerInterface):
 
     Args:
         name: Shown in errors, logs and listings.
+        trace: Where what happens is written: the path of a file, or a `trace.Trace`, which several managers may share;
+            None for nowhere. It counts from the next start; see `servermgr.trace`.
         **kwargs: Kept in `kwargs`.
     """
 
@@ -82,9 +84,12 @@ class Manager(ManagerInterface):
     stop_signal: int | None = None
     #: Seconds from the polite signal to the forced one, for an adopted process.
     grace_period: float = GRACE_PERIOD
+    #: A directory that goes, with all in it, with the last tree that shares it, unless this program lives; None: none.
+    scratch: str | os.PathLike[str] | None = None
 
-    def __init__(self, name: str = "<unnamed>", **kwargs: Any) -> None:
+    def __init__(self, name: str = "<unnamed>", *, trace: Traced = None, **kwargs: Any) -> None:
         self.name = name
+        self.trace = trace
         self.kwargs = kwargs
         self._holding = Holding()
 
@@ -104,7 +109,7 @@ class Manager(ManagerInterface):
     @process.setter
     def process(self, process: Adoptable | None) -> None:
         with self._named():
-            self._holding.adopt(process)
+            self._holding.adopt(process, name=self.name, trace=self.trace)
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
@@ -166,6 +171,8 @@ class Manager(ManagerInterface):
                 target=output,
                 address=address,
                 prepare=self._prepare,
+                trace=self.trace,
+                scratch=self.scratch,
                 env=env,
                 cwd=cwd,
                 pidfile=pidfile,
@@ -223,32 +230,15 @@ class Manager(ManagerInterface):
         tree = self._holding.live()
         if tree is None:
             raise WorkerError(None, "there is no process to wait for: start it first", name=self.name)
-        wait = readiness.Wait(
-            tree,
-            name=self.name,
-            ask=self._ask_within,
-            address=self._holding.address,
-            pidfile=None if self._holding.spec is None else self._holding.spec.pidfile,
-            say=readiness.say_on_stderr if verbose else None,
-        )
         try:
-            wait.until_ready(timeout)
+            self._holding.await_ready(tree, timeout, name=self.name, ask=self._ask_within, verbose=verbose)
         except WorkerError as error:
-            raise self._after_failure(error) from error.exception
+            error.name = self.name
+            self._holding.complete(error, self.stop())
+            raise error from error.exception
         except BaseException:  # Ctrl-C, or a fault in a subclass's health(): not our error, but nothing may be left
             self.stop()
             raise
-
-    def _after_failure(self, error: WorkerError) -> WorkerError:
-        """End the tree, then complete the error with what is known only now."""
-        outcome = self.stop()
-        error.name = self.name
-        if isinstance(error, WorkerExitedError) and error.status is None:
-            error.status = outcome.status
-        error.output = self.output_tail()
-        output = self._holding.output
-        error.log = None if output is None or output.removes else output.path
-        return error
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -270,6 +260,17 @@ class Manager(ManagerInterface):
         """
         with self._named():
             return self._holding.stop(*self._manners(), wait=wait)
+
+    def kill(self) -> StopOutcome:
+        """End the whole tree now: kill, reap, verify. Nobody is asked first; `process.kill()` means the worker alone.
+
+        Fit for any thread, also while another one is within `start`, `stop` or `wait`: the rest of a grace period is
+        cut off, and that thread goes on as when the server has ended. A signal handler rather starts a thread for it.
+
+        Returns, Raises: See `stop`; `polite` is who went before, having been asked by one.
+        """
+        with self._named():
+            return self._holding.stop(self._manners()[0], 0.0, wait=True)
 
     def wait(self) -> StopOutcome:
         """Wait for the worker to end by itself, then end what is left of its tree.

@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from servermgr import base, ports
+from servermgr._server_options import checked_port
 from servermgr._server_state import running
 from servermgr.errors import LaunchError, WorkerError
 from servermgr.probe_forms import ProbeLike, make_probe
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from servermgr.output import Target
     from servermgr.probes import Probe
+    from servermgr.trace import Traced
     from servermgr.tree import LaunchSpec
 
 
@@ -55,6 +57,7 @@ class CommandManager(base.Manager):
         keep: Whether the server outlives this process, to be ended later by `servermgr.stop(name)`.
         output: None for a private file of the run; a path, which is appended to and kept; an open file or
             descriptor; or `subprocess.DEVNULL`.
+        trace: The path of a file for a trace, or a `trace.Trace`; None for none. See `servermgr.trace`.
 
     Attributes:
         port: As given; with `port=0` known once the command was started, 0 before.
@@ -79,14 +82,15 @@ class CommandManager(base.Manager):
         crash_grace: float = CRASH_GRACE,
         keep: bool = False,
         output: Target = None,
+        trace: Traced = None,
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
             raise LaunchError(None, f"argv must be a list of words, such as ['nginx', '-c', 'x.conf'], not {argv!r}")
-        super().__init__(name or os.path.basename(os.fspath(argv[0])))
+        super().__init__(name or os.path.basename(os.fspath(argv[0])), trace=trace)
         self.argv = [os.fspath(word) for word in argv]
         self.env = env
         self.cwd = cwd
-        self.port = self._wanted_port = _checked_port(port)
+        self.port = self._wanted_port = None if port is None else checked_port(port)
         self._ready = ready
         self.probe = self._make_probe()
         self.pidfile = pidfile
@@ -174,12 +178,6 @@ class CommandManager(base.Manager):
             if isinstance(error, WorkerError):
                 raise
             raise WorkerError(error, "it does not answer", name=self.name, pid=process.pid) from error
-
-
-def _checked_port(port: int | None) -> int | None:
-    if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65536):
-        raise ValueError(f"port must be a whole number from 0 to 65535, not {port!r}")
-    return port
 
 
 def _names_port(text: str) -> bool:

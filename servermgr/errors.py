@@ -45,7 +45,13 @@ class WorkerError(Exception):
 
     Attributes:
         exception: The cause, or None.
-        name, pid, status, elapsed, output, log: As given, else None (`output`: an empty tuple).
+        text: The pieces of text as one.
+        name: The manager's name, or None.
+        pid: The worker's pid, or None.
+        status: The worker's status as `Popen.returncode`; None if it has not ended, or nothing is known of it.
+        elapsed: Seconds from the start of what failed, or None.
+        output: The last lines of the server's output; empty where there are none.
+        log: The file with the rest of the output, or None.
         details: Every other keyword argument.
 
     Instances can be pickled (they cross process borders in pytest-xdist and multiprocessing); a cause

@@ -14,12 +14,13 @@ import threading
 from typing import TYPE_CHECKING
 
 from servermgr import ledger, nursery, platform, request, sweeping
+from servermgr._guarded_heard import Heard
 from servermgr.deadline import Deadline
 from servermgr.errors import GuardianError
 from servermgr.guardian import protocol
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.stopping import KILL_PATIENCE
-from servermgr.tree import Ended, LaunchSpec, ProcessInfo, StopOutcome, Survivor, infos
+from servermgr.tree import LaunchSpec, ProcessInfo, StopOutcome, infos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ _alive: set[GuardedTree] = set()
 _log = logging.getLogger("servermgr")
 
 
-class GuardedTree:
+class GuardedTree(Heard):
     """A command launched below a guardian of its own.
 
     Args:
@@ -48,16 +49,9 @@ class GuardedTree:
     """
 
     def __init__(self, spec: LaunchSpec, *, name: str = "", ports: tuple[str, ...] = ()) -> None:
-        self.spec = spec
-        self.pid: int | None = None
-        self.status: int | None = None
-        self.guardian: int | None = None
-        self._outcome: StopOutcome | None = None
-        self._failure: protocol.Message | None = None
-        self._asked = False
+        super().__init__(spec)
         self._lost = False
         self._overdue = Deadline(None)
-        self._guardian_pidfd = -1
         self._condition = threading.Condition()
         self._listening = False
         self._socket = nursery.bear(request.message(spec, name, ports), request.descriptors(spec))
@@ -68,6 +62,8 @@ class GuardedTree:
         except BaseException:
             self._close()
             raise
+        if spec.story is not None:  # somebody has to listen while the owner does other things, until he is killed
+            threading.Thread(target=self._wait, args=(lambda: self._outcome is not None, None), daemon=True).start()
 
     # --- what an owner asks -------------------------------------------------------------------------------------
 
@@ -109,7 +105,15 @@ class GuardedTree:
     def processes(self) -> list[ProcessInfo]:
         if self.guardian is None or self._outcome is not None:
             return []
-        return infos(platform.descendants(self.guardian))
+        seen = platform.descendants(self.guardian) if self._adopts else {}
+        return infos(seen or self._ask_members())  # without /proc it is the guardian alone that sees them
+
+    def _ask_members(self) -> dict[int, int]:
+        with self._condition:
+            self._members = None
+        if self._say({"do": "list"}):
+            self._wait(lambda: self._members is not None or self._outcome is not None, KILL_PATIENCE)
+        return self._members or {}
 
     # --- listening ----------------------------------------------------------------------------------------------
 
@@ -133,19 +137,13 @@ class GuardedTree:
                 if self._lost:
                     self._rescue()
                     continue
-                if deadline.expired and not self._peek():
+                if deadline.expired and (self._listening or not self._listen(0.0)):  # take what is there already
                     return reached()
                 if self._listening:
                     self._condition.wait(deadline.remaining())
                 else:
                     self._listen(deadline.remaining())
         return True
-
-    def _peek(self) -> bool:
-        """With no time left, still take what is there already. Returns whether there was something."""
-        if self._listening:
-            return False
-        return self._listen(0.0)
 
     def _listen(self, timeout: float | None) -> bool:
         """Be the one who listens, once. Called with the condition held, which is released meanwhile."""
@@ -164,7 +162,9 @@ class GuardedTree:
             self._condition.acquire()
             self._listening = False
             for message in messages:
-                self._heard(message)
+                self._hear(message, self._reader.fds)
+            if events := sum(message["is"] == "event" for message in messages):
+                self._say({"do": "heard", "count": events})
             if closed and self._outcome is None and self._failure is None:
                 self._lost = True
             self._condition.notify_all()
@@ -179,51 +179,13 @@ class GuardedTree:
         outcome, found = sweeping.end_leftovers(record)
         self.status = UNKNOWN_STATUS if self.status is None else self.status
         self._outcome = outcome._replace(status=self.status)
+        if self._story is not None:
+            self._story.over("gone: its guardian and helper were killed", survivors=bool(outcome.survivors))
         _log.error(
             "%s: guardian %d and its helper were killed; of the tree %d processes were found and ended",
             self.spec.argv[0],
             self.guardian,
             len(found),
-        )
-
-    def _heard(self, message: protocol.Message) -> None:
-        getattr(self, f"_heard_{message['is']}")(message)
-
-    def _heard_launched(self, message: protocol.Message) -> None:
-        if self._reader.fds:
-            self._guardian_pidfd = self._reader.fds.pop(0)
-        self.guardian = message["guardian"]
-        if message["unrecorded"]:
-            ledger.say_unrecorded(message["unrecorded"])
-        if self.spec.pidfile is None:
-            self.pid = message["pid"]
-
-    def _heard_failed(self, message: protocol.Message) -> None:
-        self._failure = message
-
-    def _heard_worker(self, message: protocol.Message) -> None:
-        self.pid = message["pid"]
-
-    def _heard_ended(self, message: protocol.Message) -> None:
-        self.status = message["status"]
-
-    def _heard_asked(self, _: protocol.Message) -> None:
-        self._asked = True
-
-    def _heard_crashed(self, message: protocol.Message) -> None:
-        _log.error("a guardian failed and its tree is being ended: %s", message["text"])
-
-    def _heard_done(self, message: protocol.Message) -> None:
-        if self.status is None:
-            self.status = message["status"]
-        if message["note"]:
-            _log.error("%s: %s", self.spec.argv[0], message["note"])
-        self._outcome = StopOutcome(
-            tuple(Ended(*item) for item in message["polite"]),
-            tuple(Ended(*item) for item in message["killed"]),
-            tuple(Survivor(*item) for item in message["survivors"]),
-            message["status"],
-            message["seconds"],
         )
 
     # --- saying, closing ----------------------------------------------------------------------------------------
@@ -238,10 +200,12 @@ class GuardedTree:
     def _wait_guardian(self) -> None:
         """The guardian's own end follows its last word at once; who has heard "gone" must find it gone, too."""
         with self._condition:  # another thread may close it meanwhile
-            pidfd = os.dup(self._guardian_pidfd) if self._guardian_pidfd >= 0 else -1
-        if pidfd >= 0:
-            platform.wait_readable([pidfd], KILL_PATIENCE)
-            os.close(pidfd)
+            # Without a pidfd its socket tells: the nursery closes the last copy of it when it has reaped the guardian.
+            its = self._guardian_pidfd if self._guardian_pidfd >= 0 else self._socket.fileno()
+            fd = os.dup(its) if its >= 0 else -1
+        if fd >= 0:
+            platform.wait_readable([fd], KILL_PATIENCE)
+            os.close(fd)
 
     def _close(self) -> None:
         with self._condition:

@@ -7,16 +7,20 @@ namespace to itself.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from typing import TYPE_CHECKING
 
+from servermgr import readiness
+from servermgr._trace_story import Story
 from servermgr.addresses import address_free_check, endpoint
 from servermgr.adopted import Adoptable, AdoptedTree
-from servermgr.errors import SurvivorsError, WorkerError
+from servermgr.errors import SurvivorsError, WorkerError, WorkerExitedError
 from servermgr.launching import launch, warm_up
 from servermgr.output import Output
 from servermgr.process import WorkerProcess
 from servermgr.sweeping import sweep_once
+from servermgr.trace import Traced, trace_of
 from servermgr.tree import LaunchSpec, StopOutcome, Tree
 
 if TYPE_CHECKING:
@@ -47,6 +51,7 @@ class Holding:
         self.address: tuple[str, int] | None = None
         self.output: Output | None = None
         self.stopping = False
+        self._story: Story | None = None
 
     def live(self) -> Tree | None:
         """The tree; None if there is none, or it belongs to the process that this one was forked from."""
@@ -63,7 +68,7 @@ class Holding:
 
     # --- beginning ----------------------------------------------------------------------------------------------
 
-    def adopt(self, process: Adoptable | None) -> None:
+    def adopt(self, process: Adoptable | None, *, name: str, trace: Traced) -> None:
         """Take a process that was started by other means, with its tree; None lets go of what is held."""
         self._notice_fork()
         with self.lock:
@@ -72,7 +77,8 @@ class Holding:
             elif isinstance(self.tree, AdoptedTree):
                 self.tree.close()
             self.address = self.output = self.spec = None
-            self.tree = None if process is None else AdoptedTree(process)
+            self._story = None if process is None else _story(trace, name)
+            self.tree = None if process is None else AdoptedTree(process, self._story)
             self.process = process
             self.stopping = False
 
@@ -84,6 +90,7 @@ class Holding:
         target: Target,
         address: tuple[str, int] | None,
         prepare: Callable[[LaunchSpec], None],
+        trace: Traced,
         **options: Any,
     ) -> WorkerProcess:
         """Launch a command; see `base.Manager.spawn`. `options` are those of `LaunchSpec`.
@@ -99,7 +106,8 @@ class Holding:
                 address_free_check(*address)
             output = Output(target, name=name)
             try:
-                spec = LaunchSpec(argv, output=output, **options)
+                story = _story(trace, name, shlex.join(map(str, argv)), launches=options["pidfile"] is not None)
+                spec = LaunchSpec(argv, output=output, story=story, **options)
                 prepare(spec)
                 tree = launch(spec, name=name, ports=() if address is None else (endpoint(*address),))
             except BaseException:
@@ -108,6 +116,7 @@ class Holding:
             output.launched()
             process = WorkerProcess(tree, spec.argv)
             self.tree, self.process, self.spec, self.address, self.output = tree, process, spec, address, output
+            self._story = story
             self.stopping = False
         return process
 
@@ -119,6 +128,26 @@ class Holding:
         if tree.wait_gone(0.0) is None and not self.stopping:
             raise WorkerError(None, "a process is running already: stop it first", pid=tree.pid)
         self._conclude(tree)
+
+    # --- ready --------------------------------------------------------------------------------------------------
+
+    def await_ready(
+        self, tree: Tree, timeout: float | None, *, name: str, ask: Callable[[float], object], verbose: bool
+    ) -> None:
+        """Wait until `ask` is content; see `base.Manager.ready_wait`. Ends nothing itself."""
+        pidfile = None if self.spec is None else self.spec.pidfile
+        say = readiness.say_on_stderr if verbose else None
+        readiness.Wait(tree, name=name, ask=ask, address=self.address, pidfile=pidfile, say=say).until_ready(timeout)
+        if self._story is not None:
+            self._story.ready(tree.pid)
+
+    def complete(self, error: WorkerError, outcome: StopOutcome) -> None:
+        """Add to an error what is known only once the tree has ended."""
+        if isinstance(error, WorkerExitedError) and error.status is None:
+            error.status = outcome.status
+        if self.output is not None:
+            error.output = self.output.tail()
+            error.log = None if self.output.removes else self.output.path
 
     # --- ending -------------------------------------------------------------------------------------------------
 
@@ -145,12 +174,16 @@ class Holding:
     def wait(self, number: int, grace: float) -> StopOutcome:
         """Wait for the worker to end by itself, then end the rest; see `base.Manager.wait`."""
         tree = self.live()
-        if tree is not None and not self.stopping:
+        if tree is None:
+            return StopOutcome()
+        if not self.stopping:
             try:
                 tree.wait_worker(None)
             except KeyboardInterrupt:
                 self.stop(number, grace, wait=True)
                 raise
+        if self.tree is not tree:  # another thread has ended it meanwhile
+            return tree.wait_gone(0.0) or StopOutcome()
         return self.stop(number, grace, wait=True)
 
     def _conclude(self, tree: Tree) -> StopOutcome:
@@ -165,3 +198,8 @@ class Holding:
             text = f"{len(outcome.survivors)} of its processes live on: {names}"
             raise SurvivorsError(None, text, outcome=outcome, survivors=outcome.survivors)
         return outcome
+
+
+def _story(traced: Traced, name: str, command: str = "", *, launches: bool = False) -> Story | None:
+    trace = trace_of(traced)
+    return None if trace is None else Story(trace, name, command, launches=launches)

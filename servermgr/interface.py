@@ -58,6 +58,13 @@ class ManagerInterface:
         """
         raise NotImplementedError
 
+    def kill(self) -> StopOutcome:
+        """End the worker and all that descends from it at once, asking nobody first.
+
+        A manager that has no such thing of its own is stopped politely.
+        """
+        return self.stop()
+
     def wait(self) -> StopOutcome:
         """Wait for the worker to end by itself, then end what is left of its tree."""
         raise NotImplementedError

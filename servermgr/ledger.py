@@ -29,6 +29,7 @@ DIRECTORY_VARIABLE = "SERVERMGR_LEDGER"
 _VERSION = 1
 _LONGEST = 262144  # bytes: what `draft` can make of the longest paths, and then some
 _SHOWN = 2048  # characters of the command: it is for people to read, nobody runs it again
+_MOST_REMOVES = 16  # files: leases are the first and often the only ones
 _MOST_GRACE = 3600.0  # seconds that a sweep waits at most, whatever the server's own patience
 _SUFFIX = ".json"
 #: What a half-written record is called; the guardian appends its pid.
@@ -53,6 +54,7 @@ class Record(NamedTuple):
         argv: The command.
         pidfile: Of a daemonizing server, or None.
         ports: What it was told to listen on, as `host:port`.
+        removes: Files that go with the tree. Nobody removes them on a record's word; a lease among them is the tree's.
         log: The file with its output, or None.
         removes_log: Whether that file goes with the tree.
         keep: Whether the tree may outlive its owner.
@@ -73,6 +75,7 @@ class Record(NamedTuple):
     argv: tuple[str, ...]
     pidfile: str | None
     ports: tuple[str, ...]
+    removes: tuple[str, ...]
     log: str | None
     removes_log: bool
     keep: bool
@@ -158,6 +161,7 @@ def draft(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> bytes:
         "argv": _shown(spec.argv),
         "pidfile": spec.pidfile,
         "ports": ports,
+        "removes": spec.removes[:_MOST_REMOVES],
         "log": spec.output.path,
         "removes_log": spec.output.removes,
         "keep": spec.keep,
@@ -196,6 +200,7 @@ def sketch(spec: LaunchSpec, guardian: int) -> Record:
         argv=tuple(spec.argv),
         pidfile=spec.pidfile,
         ports=(),
+        removes=(),
         log=spec.output.path,
         removes_log=spec.output.removes,
         keep=spec.keep,
@@ -209,6 +214,15 @@ def sketch(spec: LaunchSpec, guardian: int) -> Record:
 def record_path(folder: str, marker: str) -> str:
     """Where the record of a tree is."""
     return os.path.join(folder, marker + _SUFFIX)
+
+
+def marker_of(path: str) -> str:
+    """The marker of the tree whose record a file is, by its name; empty for any other file."""
+    name = os.path.basename(path)
+    try:
+        return _ledger_fields.marker(name.removesuffix(_SUFFIX)) if name.endswith(_SUFFIX) else ""
+    except ValueError:
+        return ""
 
 
 def records() -> list[Record]:
@@ -268,6 +282,7 @@ def _parse(path: str, fields: dict[str, Any]) -> Record:
         argv=tuple(map(_ledger_fields.text, fields["argv"])),
         pidfile=_ledger_fields.optional_text(fields["pidfile"]),
         ports=tuple(map(_ledger_fields.text, fields["ports"])),
+        removes=tuple(map(_ledger_fields.text, fields["removes"])),
         log=_ledger_fields.optional_text(fields["log"]),
         removes_log=fields["removes_log"] is True,
         keep=fields["keep"] is True,

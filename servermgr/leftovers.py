@@ -99,13 +99,7 @@ class Leftovers(Pinned):
             yield held
 
     def _marked(self) -> Iterator[Held]:
-        pids = set(platform.all_pids())
-        self._strangers &= pids
-        # The newest first, and nobody twice: of a storm nobody lives until all the others have been read.
-        for pid in sorted(pids - self._strangers, reverse=True):
-            if not platform.environment_holds(pid, self._marker):
-                self._strangers.add(pid)
-                continue
+        for pid in platform.marked(self._marker, self._strangers):
             held = self._pin_if(pid, self._is_marked)
             if held is not None:
                 self.evidence.setdefault(held.pid, "marker")

@@ -7,6 +7,7 @@ Started with the first tree, replaced when it is lost or when this process has c
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING
 from servermgr import platform
 from servermgr.errors import GuardianError
 from servermgr.guardian import protocol
+from servermgr.losses import say_lost
+from servermgr.platform import abilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +28,16 @@ if TYPE_CHECKING:
 # nothing in it (servermgr/platform!) can stand before a module of the standard library.
 _BOOT = "import sys; sys.path.append(sys.argv[1]); from servermgr.guardian.nursery import main; main()"
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LANG", "LC_ALL", "HOME", "TMPDIR")
+_KEPT_ENVIRONMENT = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "LANG",
+    "LC_ALL",
+    "HOME",
+    "TMPDIR",
+    platform.CHOICE_VARIABLE,
+)
 _PATIENCE = 30.0
 
 _lock = threading.Lock()
@@ -59,6 +71,8 @@ class _Nursery:
             text = complaint.decode(errors="replace").strip()
             raise GuardianError(None, f"the guardian cannot be started by {sys.executable}: {text}")
         self._ready = True
+        for loss in platform.losses():
+            say_lost(loss)
 
     def close(self) -> None:
         self.socket.close()
@@ -105,7 +119,8 @@ def bear(message: protocol.Message, command_fds: Sequence[int]) -> socket.socket
     owner = platform.open_pidfd(os.getpid())
     fds = [theirs.fileno(), *([owner] if owner >= 0 else []), *command_fds]
     try:
-        _send({**message, "owner_pidfd": owner >= 0, "fds": len(fds)}, fds)
+        identity = None if owner >= 0 else _own_identity(os.getpid())
+        _send({**message, "owner_pidfd": owner >= 0, "owner": identity, "fds": len(fds)}, fds)
     except BaseException:
         ours.close()
         raise
@@ -114,6 +129,13 @@ def bear(message: protocol.Message, command_fds: Sequence[int]) -> socket.socket
         if owner >= 0:
             os.close(owner)
     return ours
+
+
+@functools.lru_cache(maxsize=1)
+def _own_identity(pid: int) -> tuple[int, int] | None:
+    """Pid and creation time, for a guardian that has no descriptor to watch us by."""
+    stat = platform.read_stat(pid)
+    return None if stat is None else (pid, stat.start)
 
 
 def _send(message: protocol.Message, fds: Sequence[int]) -> None:
@@ -140,6 +162,15 @@ def _retire() -> None:
     if _current is not None:
         _current.close()
     _current = None
+
+
+def say_scattered() -> None:
+    """The guardian is no subreaper: say so where it should be one."""
+    if abilities.DAEMONS in platform.ABILITIES:
+        say_lost(
+            "the guardian cannot become a child subreaper (is prctl(2) forbidden by a seccomp profile?): a process "
+            "that leaves its parent, its session and its environment behind at once can leave its tree"
+        )
 
 
 def devnull() -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from servermgr import platform
 from servermgr.errors import LaunchError
 from servermgr.identity import Identity
+from servermgr.losses import say_lost
 
 if TYPE_CHECKING:
     from typing import IO, TypeAlias
@@ -90,7 +91,10 @@ class Output:
         plain = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name)[:40]
         # Whose it is stands in the name: an owner that is killed before its guardian has a record leaves a log that
         # no record names.
-        fd, path = tempfile.mkstemp(prefix=f"servermgr-{plain}-{owner_stamp()}-", suffix=".log")
+        try:
+            fd, path = tempfile.mkstemp(prefix=f"servermgr-{plain}-{owner_stamp()}-", suffix=".log")
+        except OSError as error:
+            return self._open_in_memory(error)
         os.close(fd)
         self.removes = True
         try:
@@ -98,6 +102,17 @@ class Output:
         except BaseException:  # such as: no descriptor left
             os.unlink(path)
             raise
+
+    def _open_in_memory(self, why: OSError) -> int:
+        """Where no file can be made (read-only, full, forbidden): a server should not fail for want of a log."""
+        fd = platform.memory_file("servermgr.log")
+        if fd < 0:
+            raise why
+        say_lost(f"no file can be made for a server's output ({why}): it is kept in memory, and goes with this process")
+        self._reader = os.dup(fd)
+        link = f"/proc/{os.getpid()}/fd/{self._reader}"
+        self.path = link if os.path.exists(link) else None
+        return fd
 
     def _open_path(self, path: str, flags: int) -> int:
         if _is_fifo(path):  # opening it would wait for a reader, for ever

@@ -34,12 +34,16 @@ class Pidfile:
 
     Args:
         path: Where the server writes its pid. A symbolic link is followed when reading.
+
+    Attributes:
+        written: When the file was written that was read last, in seconds of the wall clock, and the uid it belongs to.
     """
 
     def __init__(self, path: str) -> None:
         self.path = path
         self._stale = _look(path)
         self._last: bytes | None = None
+        self.written = (0, -1)
 
     def fresh_pid(self) -> int | None:
         """The pid that the server has written since the start, or None while there is none yet.
@@ -57,7 +61,8 @@ class Pidfile:
             raise PidfileError(f"cannot be read: {error.strerror}") from error
         if reading == self._stale:
             return None
-        content = reading[0]
+        content, seen = reading
+        self.written = (seen[2] // 10**9, seen[4])
         settled = b"\n" in content or content == self._last
         self._last = content
         return parse_pid(content) if settled else None
@@ -110,7 +115,7 @@ def _read(path: str) -> Reading:
         seen = os.fstat(fd)
         if not stat.S_ISREG(seen.st_mode):
             raise PidfileError("is not a regular file")
-        return os.read(fd, _LONGEST), (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size)
+        return os.read(fd, _LONGEST), (seen.st_dev, seen.st_ino, seen.st_mtime_ns, seen.st_size, seen.st_uid)
     finally:
         os.close(fd)
 

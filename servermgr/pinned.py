@@ -130,7 +130,7 @@ class Pinned:
 
     def wait_event(self, timeout: float) -> None:
         """Wait until one of them ends, or `timeout` seconds at most."""
-        pidfds = [held.pidfd for held in self._held.values() if held.pidfd >= 0]
+        pidfds = [held.pidfd for held in list(self._held.values()) if held.pidfd >= 0]  # another thread may change it
         if pidfds:
             platform.wait_readable(pidfds, timeout)
         else:

@@ -4,7 +4,8 @@ Where a server can take over a bound socket, the system's own port 0 is the bett
 `Manager.spawn(sockets=…)`. A server that can only be told a number gets a leased one::
 
     with ports.drawn(host, port) as lease:  # port 0: one that is free; else that very port
-        self.spawn([…, str(lease.port)], address=(host, lease.port), removes=lease.removes)
+        command = ["my-server", "--port", str(lease.port)]
+        self.spawn(command, address=(host, lease.port), removes=lease.removes)
 
 A lease belongs to the process that drew it, by identity, and goes from it to the server: the guardian frees it when
 the server's tree is gone, whoever has ended that. What neither frees (the owner was killed before he started

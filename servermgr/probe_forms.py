@@ -1,13 +1,15 @@
 """Readiness probes from their string forms.
 
-| string | ready when |
-|---|---|
-| `tcp://host:port` | a connection is accepted |
-| `http://host:port/path`, `https://…` | the answer's status is 200 to 399 |
-| `unix:///path` | a connection to the Unix socket is accepted |
-| `log:regex` | a line of the server's output matches (`re.search`) |
-| `pidfile:/path` | the file holds the pid of a running process |
-| `cmd:command line` | the command exits with status 0 (split as a shell does, no shell is run) |
+====================================  ================================================================
+string                                ready when
+====================================  ================================================================
+`tcp://host:port`                     a connection is accepted
+`http://host:port/path`, `https://…`  the answer's status is 200 to 399
+`unix:///path`                        a connection to the Unix socket is accepted
+`log:regex`                           a line of the server's output matches (`re.search`)
+`pidfile:/path`                       the file holds the pid of a running process
+`cmd:command line`                    it exits with status 0 (split as a shell does, no shell is run)
+====================================  ================================================================
 
 Anything callable is a probe, too: it is called without arguments and is content when the result is true. An
 `OSError` or a `WorkerError` from it means "not yet"; other exceptions are faults and end the start.

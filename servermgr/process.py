@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -21,11 +22,17 @@ class WorkerProcess:
 
     def __init__(self, tree: Tree, args: list[str]) -> None:
         self._tree = tree
+        self._owner = os.getpid()
         self.args = args
 
     @property
     def pid(self) -> int | None:
-        """The worker's pid, also after it has ended; None until a daemonizing server has written its pidfile."""
+        """The worker's pid, also after it has ended; None until a daemonizing server has written its pidfile.
+
+        After a server has replaced itself it is that of the new process.
+        """
+        if self._owner == os.getpid():  # a fork has only what was known before
+            self._tree.wait_worker(0.0)
         return self._tree.pid
 
     @property

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import servermgr.base
 from servermgr import _pyro_client
 from servermgr._python_program import Interpreter
+from servermgr._server_options import checked_port
 from servermgr._server_state import refuse_second
 from servermgr.errors import LaunchError, WorkerError
 from servermgr.ports import drawn
@@ -75,10 +76,8 @@ class Manager(servermgr.base.Manager):
         **kwargs: Any,
     ) -> None:
         super().__init__(name=name, **kwargs)
-        if not 0 <= port < 65536:
-            raise ValueError(f"port must be from 0 to 65535, not {port!r}")
         self.host = host
-        self.port = port
+        self.port = checked_port(port)
         self.data_dir = os.path.abspath(data_dir)
         self.process_name = process_name
         self.python = python

@@ -9,7 +9,10 @@ or, for a fixture of any scope from any manager, in `conftest.py`::
 
     from servermgr.pytest_plugin import server_fixture
 
-    cache = server_fixture(lambda: redis.Manager("127.0.0.1", 0), scope="session")
+    def make_cache(tmp_path_factory):
+        return redis.Manager("127.0.0.1", 0, tmp_path_factory.mktemp("redis"))
+
+    cache = server_fixture(make_cache, scope="session")
 
 `scope="run"` instead of `"session"` makes it one server for all workers of pytest-xdist.
 

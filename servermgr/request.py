@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from servermgr import ledger, nursery
 from servermgr.errors import LaunchError
+from servermgr.tree import MARKER_VARIABLE, Ended, StopOutcome, Survivor
 
 if TYPE_CHECKING:
     from servermgr.guardian.protocol import Message
@@ -30,13 +31,27 @@ def message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> Message:
         "record": b"" if folder is None else os.fsencode(ledger.record_path(folder, spec.marker)),
         "draft": b"" if folder is None else ledger.draft(spec, name=name, ports=ports),
         "remove": [os.fsencode(path) for path in spec.files_to_remove()],
+        "scratch": b"" if spec.scratch is None else os.fsencode(spec.scratch),
         "listen": len(spec.sockets),
+        "trace": spec.story is not None,
+        "marker": f"{MARKER_VARIABLE}={spec.marker}".encode(),
     }
 
 
 def descriptors(spec: LaunchSpec) -> list[int]:
     """What the command gets as 0, 1, 2, 3, …."""
     return [nursery.devnull(), spec.output.fd, spec.output.fd, *(given.fileno() for given in spec.sockets)]
+
+
+def outcome(message: Message) -> StopOutcome:
+    """How a tree ended, as its guardian tells it."""
+    return StopOutcome(
+        tuple(Ended(*item) for item in message["polite"]),
+        tuple(Ended(*item) for item in message["killed"]),
+        tuple(Survivor(*item) for item in message["survivors"]),
+        message["status"],
+        message["seconds"],
+    )
 
 
 def launch_error(spec: LaunchSpec, failure: Message) -> LaunchError:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from servermgr._stack_failures import attempt, raise_first
 from servermgr._stack_plan import Plan, name_of
 from servermgr._stack_together import Together
-from servermgr.deadline import Deadline
+from servermgr.deadline import Deadline, pace
 from servermgr.errors import WorkerError
 from servermgr.interface import ManagerInterface
 from servermgr.tree import StopOutcome
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servermgr._stack_plan import Needs
+    from servermgr.trace import Traced
 
 __all__ = ["Stack"]
 
@@ -48,6 +49,8 @@ class Stack(ManagerInterface):
         needs: Whom a manager needs, as `{app: [db, cache], proxy: app}`: managers, or their names where those are
             unique. None: nobody needs anyone.
         name: Shown in errors and listings.
+        trace: Where what happens to those managers is written that have no trace of their own: the path of a file, or a
+            `trace.Trace`; None for nowhere.
 
     Attributes:
         managers: The managers, as given.
@@ -59,13 +62,29 @@ class Stack(ManagerInterface):
         ValueError: One manager twice, `needs` that names none of them, or needs that go round in a circle.
     """
 
-    def __init__(self, *managers: ManagerInterface, needs: Needs | None = None, name: str = "stack") -> None:
+    def __init__(
+        self, *managers: ManagerInterface, needs: Needs | None = None, name: str = "stack", trace: Traced = None
+    ) -> None:
         self._plan = Plan(managers, needs)
         self.managers = self._plan.managers
         self.name = name
         self.ended: ManagerInterface | None = None
         self._busy = threading.Lock()
         self._current: Together | None = None
+        self._trace: Traced = None
+        self.trace = trace
+
+    @property
+    def trace(self) -> Traced:
+        """As given, or assigned: it counts from the next start."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, trace: Traced) -> None:
+        for manager in self.managers:
+            if hasattr(manager, "trace") and manager.trace is self._trace:  # it has had ours, or none
+                manager.trace = trace
+        self._trace = trace
 
     # --- beginning ----------------------------------------------------------------------------------------------
 
@@ -176,6 +195,39 @@ class Stack(ManagerInterface):
         if failures:
             raise_first(failures)
         return _summary(outcomes, deadline.elapsed)
+
+    def kill(self) -> StopOutcome:
+        """Kill all of them now, side by side and in no order; see `base.Manager.kill`.
+
+        Fit for any thread, also while they are being started, which then fails.
+
+        Returns:
+            As `stop`.
+
+        Raises:
+            WorkerError: As `stop`.
+        """
+        deadline = Deadline(None)
+        current = self._current
+        if current is not None:
+            current.cancel()
+        while True:
+            outcomes, failures = self._kill_each()
+            # One that was not there yet (it was writing its configuration) would be asked politely now.
+            if current is None or current.involves_this_thread() or current.over.wait(pace(deadline.elapsed)):
+                break
+        if failures:
+            raise_first(failures)
+        return _summary(outcomes, deadline.elapsed)
+
+    def _kill_each(self) -> tuple[list[StopOutcome], list[BaseException]]:
+        outcomes: list[StopOutcome] = []
+        killing = Together(self._plan, lambda number: outcomes.append(self.managers[number].kill()))
+        if not self.managers:
+            return [], []
+        first, interrupt = attempt(killing.run_until_first, self)
+        found = [first and first[1], interrupt, *killing.finish()]
+        return outcomes, [failure for failure in found if failure is not None]
 
     def wait(self) -> StopOutcome:
         """Wait until the worker of one of them ends, whichever it is, then stop the others.

@@ -13,7 +13,8 @@ import os
 import signal
 from typing import TYPE_CHECKING, NamedTuple
 
-from servermgr import _sweeping_files, ledger, platform
+from servermgr import _sweeping_files, _sweeping_unreadable, ledger, platform
+from servermgr._sweeping_unreadable import Unreadable
 from servermgr.deadline import Deadline, sleep
 from servermgr.errors import WorkerError
 from servermgr.identity import realm
@@ -55,7 +56,8 @@ class SweptTree(NamedTuple):
     """One tree that a sweep has dealt with.
 
     Attributes:
-        name, argv: Of the manager, and its command.
+        name: The manager's name.
+        argv: Its command.
         owner: The pid of the dead owner.
         verdict: `swept`, `would sweep` (a dry run), `ended by its guardian`, `nothing left`, `survivors`.
         processes: Who was found.
@@ -89,9 +91,17 @@ def sweep(*, dry_run: bool = False) -> list[SweptTree]:
 
 
 def recorded() -> list[Record]:
-    """The recorded trees of this user on this machine, live and left over, oldest first."""
+    """The recorded trees of this user on this machine, live and left over, oldest first.
+
+    Nothing is changed by that. A tree may have ended since its record was read.
+    """
     here = realm()
     return [record for record in ledger.records() if record.realm == here]
+
+
+def unreadable() -> list[Unreadable]:
+    """Records that cannot be read, with what can be said of them; see `Unreadable`. A sweep removes the outlived."""
+    return _sweeping_unreadable.unreadable()
 
 
 def is_left_over(record: Record) -> bool:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from socket import socket
 
+    from servermgr._trace_story import Story
     from servermgr.output import Output
 
 #: In the environment of every process of a tree; its value tells one tree from another.
@@ -110,6 +111,8 @@ class LaunchSpec:
         removes: Files that the guardian removes once the tree is gone.
         sockets: Listening sockets that the command takes over, as its descriptors 3, 4, …, announced by
             `LISTEN_FDS` and `LISTEN_PID` (sd_listen_fds(3)). They stay the caller's to close.
+        scratch: A directory that goes with the last who shares it; see `guardian.scratch`. None for none.
+        story: Where the guardian's events go; None for no trace.
 
     Attributes:
         marker: Stands in the tree's environment, to know it by.
@@ -132,6 +135,8 @@ class LaunchSpec:
         keep: bool = False,
         removes: Sequence[str | os.PathLike[str]] = (),
         sockets: Sequence[socket] = (),
+        scratch: str | os.PathLike[str] | None = None,
+        story: Story | None = None,
     ) -> None:
         if isinstance(argv, (str, bytes)) or not argv:
             raise LaunchError(None, f"argv must be a list of words, such as ['nginx', '-c', 'x.conf'], not {argv!r}")
@@ -146,6 +151,8 @@ class LaunchSpec:
         self.keep = keep
         self.removes = [os.path.abspath(path) for path in removes]
         self.sockets = tuple(sockets)
+        self.scratch = None if scratch is None else os.path.abspath(scratch)
+        self.story = story
         self.marker = os.urandom(16).hex()  # 128 bits that nobody can guess
         self._check()
         self.env[MARKER_VARIABLE] = self.marker
@@ -226,5 +233,9 @@ def infos(parents: Mapping[int, int]) -> list[ProcessInfo]:
 
 
 def format_tree(processes: Sequence[ProcessInfo]) -> str:
-    """The tree as lines of text, indented by depth."""
+    """A process tree as text for people: one line for each process, `name [pid]`, indented by depth.
+
+    Args:
+        processes: As `Manager.processes` lists them.
+    """
     return "\n".join(f"{'   ' * info.depth}{'└─ ' if info.depth else ''}{info.name} [{info.pid}]" for info in processes)

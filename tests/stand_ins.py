@@ -106,7 +106,10 @@ def standing(pid: int) -> list[psutil.Process]:
 
     def look() -> list[psutil.Process]:
         tree = tree_of(pid)
-        commands = {process.pid: process.cmdline() for process in tree}
+        try:
+            commands = {process.pid: process.cmdline() for process in tree}
+        except psutil.NoSuchProcess:  # a child that has ended meanwhile
+            return []
         forked = any(commands[process.pid] == commands.get(process.ppid()) for process in tree)
         return [] if forked else tree
 

@@ -47,8 +47,8 @@ FLOORS = (
         "probes",
         "process",
     }
-    | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "tree"},
-    {"addresses", "_holders", "_trying", "identity", "platform"},
+    | {"leftovers", "pinned", "readiness", "request", "stopping", "sweeping", "trace", "tree"},
+    {"addresses", "_holders", "_trying", "identity", "losses", "platform"},
     {"deadline"},
     {"errors"},
 )

@@ -93,7 +93,7 @@ def test_a_worker_error_takes_its_cause_first() -> None:
 
 def test_a_manager_keeps_name_and_keyword_arguments() -> None:
     """The name is "<unnamed>" unless given; whatever else is given is kept in `kwargs`."""
-    assert parameters(Manager.__init__) == [("name", "<unnamed>"), ("kwargs", NO_DEFAULT)]
+    assert parameters(Manager.__init__) == [("name", "<unnamed>"), ("trace", None), ("kwargs", NO_DEFAULT)]
     assert (Manager().name, Manager().kwargs) == ("<unnamed>", {})
     manager = Manager("blog", shard=3, color="red")
     assert (manager.name, manager.kwargs) == ("blog", {"shard": 3, "color": "red"})

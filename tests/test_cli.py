@@ -280,6 +280,15 @@ def test_doctor_tries_each_guarantee() -> None:
     assert [holds for text, holds in held.items() if "whole process tree" in text or "SIGKILL" in text] == ["yes"] * 2
 
 
+def test_doctor_names_what_the_backend_does_not_claim() -> None:
+    """On a POSIX system without a subreaper: the daemon of the trial got away, and is ended all the same."""
+    done = cli("doctor", env=os.environ | {"PYTHONPATH": str(ROOT), "SERVERMGR_PLATFORM": "posix"})
+    assert done.returncode == 1
+    assert "NO    a server is held with its whole process tree" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if "not claimed (posix): " in line]
+    assert "a daemon ends with it that cuts all its links at once" in line
+
+
 def test_doctor_says_what_is_missing(tmp_path: Path) -> None:
     """A ledger that others may write to is none: status 1, and what to do."""
     tmp_path.chmod(0o777)
@@ -368,7 +377,7 @@ def shape(lines: list[str]) -> list[str]:
     return re.sub(r"\d+(\.\d+)?", "0", text).splitlines()
 
 
-@pytest.mark.parametrize("name", ["run", "timeout", "sweep"])
+@pytest.mark.parametrize("name", ["run", "timeout", "sweep", "trace"])
 def test_an_example_without_servers(name: str, tmp_path: Path) -> None:
     """It prints what the documentation says."""
     script, lines = told(name)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pytest
 from stand_ins import ANSWERING, PATIENCE, ROOT, content, lives, until
 from terminal import CTRL_C, terminal
@@ -332,8 +333,8 @@ def test_ctrl_c_is_the_commands_and_then_all_is_stopped(tmp_path: Path) -> None:
 
 
 def test_servers_and_command_end_with_a_killed_up(tmp_path: Path) -> None:
-    """SIGKILL to `servermgr up`: the guardians end what they hold."""
-    declare(tmp_path, web=server(tmp_path))
+    """SIGKILL to `servermgr up`: the guardians end what they hold; the last one removes the directory of the run."""
+    declare(tmp_path, web=server(tmp_path), other=server(tmp_path))
     with running(tmp_path, "--", "sh", "-c", f"echo $$ >{tmp_path}/pid; exec sleep 60") as process:
         command = int(content(tmp_path / "pid"))
         pids = [command, *members()]
@@ -341,8 +342,52 @@ def test_servers_and_command_end_with_a_killed_up(tmp_path: Path) -> None:
         process.kill()
         for pid in pids:
             until(lambda pid=pid: not lives(pid), f"the end of {pid}")
-    for folder in Path(os.environ["TMPDIR"]).glob("servermgr-up-*"):
-        shutil.rmtree(folder)
+    until(lambda: scratches() == [], "the end of the directory")
+
+
+def scratches() -> list[Path]:
+    """The directories of runs of `up`."""
+    return list(Path(os.environ["TMPDIR"]).glob("servermgr-up-*"))
+
+
+@pytest.mark.server("redis-server")
+def test_a_killed_up_leaves_no_data_either(tmp_path: Path) -> None:
+    """Of a kind that keeps files and folders there; not before its server is gone, which may need them to its end."""
+    declare(tmp_path, cache={"kind": "redis"}, web=server(tmp_path, "deaf", crash_grace=1))
+    with running(tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (scratch,) = scratches()
+        assert (scratch / "cache").is_dir()
+        pids = members()
+        process.kill()
+        until(lambda: sum(lives(pid) for pid in pids) == 1, "the end of the polite one")
+        assert scratch.exists()  # the negative control: one is left that has a share in it
+        until(lambda: scratches() == [], "the end of the directory")
+    assert not any(lives(pid) for pid in pids)
+
+
+def test_what_nobody_could_remove_goes_with_the_next_sweep(tmp_path: Path) -> None:
+    """`up` and all guardians killed at once; of a run that lives the directory stays."""
+    declare(tmp_path, web=server(tmp_path))
+    with running(tmp_path) as process, running(tmp_path) as other:
+        for one in (process, other):
+            assert one.stdout is not None
+            one.stdout.readline()
+        both = set(scratches())
+        (own,) = [path for path in both if f".{other.pid}." in path.name]
+        for record in servermgr.recorded():
+            if record.owner.pid == process.pid:
+                helper = psutil.Process(record.guardian.pid).parent()
+                for doomed in (process.pid, helper.pid, record.guardian.pid):
+                    os.kill(doomed, signal.SIGKILL)
+        process.wait(PATIENCE)
+        assert set(scratches()) == both
+        servermgr.sweep()
+        assert scratches() == [own]
+        other.send_signal(signal.SIGTERM)
+        other.wait(PATIENCE)
+    assert scratches() == []
 
 
 def test_a_spinner_on_a_terminal_and_plain_lines_elsewhere(tmp_path: Path) -> None:
@@ -362,7 +407,7 @@ def test_a_spinner_on_a_terminal_and_plain_lines_elsewhere(tmp_path: Path) -> No
 
 
 def test_the_trace_shows_servers_and_command(tmp_path: Path) -> None:
-    """Lanes for processes; when they started, were ready, were told to stop, and were gone."""
+    """Lanes for processes, those of servers too; when they started, were ready, what they were sent, how they ended."""
     declare(tmp_path, web=server(tmp_path))
     done = up(tmp_path, "--trace", "trace.json", "--", "sh", "-c", "setsid sleep 60 & exit 0")
     assert done.returncode == 0, done.stderr
@@ -370,7 +415,9 @@ def test_the_trace_shows_servers_and_command(tmp_path: Path) -> None:
     lanes = {event["args"]["name"]: event["pid"] for event in events if event["name"] == "process_name"}
     assert {"web", "run:sh", "sleep"} <= set(lanes)
     happened = {(event["pid"], event["name"]) for event in events}
-    assert {(lanes["web"], name) for name in ("starting", "ready", "stop", "gone")} <= happened
+    assert {(lanes["web"], name) for name in ("spawn", "starting", "ready", "sent SIGTERM")} <= happened
+    assert {name for pid, name in happened if pid == lanes["web"]} & {"killed by SIGTERM", "exit status 0"}
+    assert {"guardian of web", "guardian of run:sh"} <= set(lanes)
     assert (lanes["run:sh"], "exit status 0") in happened
     assert {(lanes["sleep"], "sent SIGTERM"), (lanes["sleep"], "killed by SIGTERM")} <= happened
     assert all(event.get("dur", 0) >= 0 for event in events)

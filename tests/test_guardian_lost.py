@@ -454,6 +454,70 @@ def test_an_owner_without_helpers_goes_on(tmp_path: Path) -> None:
             assert following.manager.process.poll() is None
 
 
+# ---- the guardian that waits for a tree -----------------------------------------------------------------------
+
+
+def spare_of(nursery: int) -> int:
+    """The pid of the one that the nursery has made ahead."""
+
+    def waiting() -> list[int]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return [child.pid for child in psutil.Process(nursery).children() if child.name() == "servermgr"]
+        return []
+
+    until(waiting, "a guardian made ahead")
+    (pid,) = waiting()
+    return pid
+
+
+def test_a_guardian_made_ahead_takes_the_next_tree() -> None:
+    with held(SLEEP) as server:
+        spare = spare_of(server.nursery)
+        with held(SLEEP, name="next") as following:
+            assert following.guardian == spare
+            assert spare_of(server.nursery) != spare
+        assert server.manager.process.poll() is None
+
+
+@pytest.mark.parametrize("harm", [signal.SIGKILL, signal.SIGTERM, signal.SIGSTOP])
+def test_harm_to_one_that_waits_is_none_to_the_next_start(
+    harm: signal.Signals, caplog: pytest.LogCaptureFixture
+) -> None:
+    with held(SLEEP) as server:
+        spare = spare_of(server.nursery)
+        os.kill(spare, harm)
+        if harm != signal.SIGSTOP:
+            gone(spare)
+        with held(SLEEP, name="next") as following:
+            assert following.nursery == server.nursery
+            assert following.manager.stop().survivors == ()
+    assert said(caplog) == []
+
+
+def test_one_that_waits_is_none_of_the_orphans_that_the_nursery_ends(tmp_path: Path) -> None:
+    with family(tmp_path) as server:
+        pids = roles(tmp_path, *FAMILY_ROLES)
+        spare = spare_of(server.nursery)
+        kill(server.guardian)
+        server.manager.wait()
+        assert not any(map(is_alive, pids.values()))
+        assert spare_of(server.nursery) == spare
+
+
+def test_one_that_waits_leaves_with_the_owner(tmp_path: Path) -> None:
+    with wreck(sh(FAMILY, tmp_path)) as doomed:
+        spare = spare_of(doomed.nursery)
+        doomed.kill()
+        gone(spare, doomed.nursery)
+
+
+def test_one_that_waits_leaves_with_the_nursery() -> None:
+    with held(SLEEP) as server:
+        spare = spare_of(server.nursery)
+        killed(server.nursery)
+        gone(spare)
+
+
 LEAVES_WITHOUT_STOP = """
 import logging, os, signal, sys, servermgr
 logging.basicConfig(format="%(message)s")

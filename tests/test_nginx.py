@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from server_kit import program
 
 from servermgr import nginx
 from servermgr.errors import AddressInUseError, LaunchError, WorkerError
@@ -608,19 +609,8 @@ def test_an_ordinary_user_starts_it_in_both_forms(open_dir: Path, free_port: int
 # ---- the command line -----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def program(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, "-m", "servermgr.nginx", *arguments]
-    pipe, env = subprocess.PIPE, os.environ | environment
-    with subprocess.Popen(argv, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) as child:
-        try:
-            yield child
-        finally:
-            child.kill()  # nothing to kill, unless the test has failed
-
-
 def finished(*arguments: str) -> tuple[int, str, str]:
-    with program(*arguments) as child:
+    with program("nginx", *arguments) as child:
         out, err = child.communicate(timeout=30)
     return child.returncode, out, err
 
@@ -632,7 +622,7 @@ def test_the_program_runs_until_it_is_told_to_stop(number: int, open_dir: Path, 
     (open_dir / "site/page.html").write_text("the page")
     (open_dir / "tmp").mkdir()
     arguments = ("--port", str(free_port), "--fsmap", f"/files={open_dir / 'site'}")
-    with program(*arguments, TMPDIR=str(open_dir / "tmp")) as child:
+    with program("nginx", *arguments, TMPDIR=str(open_dir / "tmp")) as child:
         assert child.stdout is not None
         assert child.stdout.readline() == f"nginx serves http://127.0.0.1:{free_port}/ (Ctrl-C stops it)\n"
         assert Answer(free_port, "/files/page.html").text == "the page"
@@ -654,7 +644,7 @@ def test_the_program_takes_every_mapping_more_than_once(site: Path, tmp_path: Pa
     for one in "12":
         arguments += ["--fsmap", f"/f{one}={site}", "--http", f"/w{one}=http://{web}", "--fcgi", f"/a{one}={app}"]
         arguments += ["--redirect", f"/r{one}", "/(r.)$", "/$1/new"]
-    with serving(backend), serving(responder), program(*arguments) as child:
+    with serving(backend), serving(responder), program("nginx", *arguments) as child:
         assert child.stdout is not None
         assert "http://" in child.stdout.readline()
         for one in "12":
@@ -669,7 +659,7 @@ def test_the_program_takes_every_mapping_more_than_once(site: Path, tmp_path: Pa
 
 
 def test_the_program_fails_when_nginx_ends_by_itself(tmp_path: Path, free_port: int) -> None:
-    with program("--port", str(free_port), "--datadir", str(tmp_path / "data")) as child:
+    with program("nginx", "--port", str(free_port), "--datadir", str(tmp_path / "data")) as child:
         assert child.stdout is not None
         child.stdout.readline()
         os.kill(int((tmp_path / "data/run/nginx.pid").read_text()), signal.SIGTERM)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from stand_ins import PATIENCE, ROOT, as_nobody, living, python, run_script, sh, tree_of, until
+from stand_ins import PATIENCE, ROOT, as_nobody, living, python, run_script, script_output, sh, tree_of, until
 
 import servermgr
 from servermgr import CommandManager, _ports_claims, ledger, nginx, ports
@@ -595,6 +595,31 @@ def test_a_kept_server_keeps_its_port_when_its_owner_is_gone(folder: Path, tmp_p
             servermgr.stop("kept for good")
         assert not living(tree)
         assert claims(folder) == []
+
+
+#: Keeps a server that was told of its port by other means, hands it the lease where it should, and dies.
+KEEPING = """
+import os, sys
+from servermgr import ports
+from servermgr.base import Manager
+lease, manager = ports.lease(), Manager("kept by hand")
+manager.spawn(["sleep", "60"], keep=True, removes=lease.removes if sys.argv[1] == "handed" else ())
+print(lease.port, flush=True)
+os._exit(0)
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("lease", ["handed", "forgotten"])
+def test_a_lease_that_was_handed_to_a_kept_server_lives_as_long_as_its_tree(folder: Path, lease: str) -> None:
+    """Also where nobody has said on which address it listens. The control: one that was not handed on is swept."""
+    port = int(script_output(KEEPING, lease))
+    try:
+        servermgr.sweep()
+        assert [path.parent.name for path in claims(folder)] == ([str(port)] if lease == "handed" else [])
+    finally:
+        servermgr.stop("kept by hand")
+    assert claims(folder) == []
 
 
 @posix_only

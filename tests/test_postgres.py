@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from server_kit import left, program, refusal, still_there, tree_of
 
 from servermgr import _postgres_versions as versions
 from servermgr import accounts, address_in_use
@@ -24,7 +25,7 @@ from servermgr.errors import AddressInUseError, LaunchError, WorkerError, Worker
 from servermgr.postgres import Manager, SqlError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Any
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed (pip install servermgr[test])")
@@ -87,36 +88,12 @@ def fast(db_dir: Path, port: int = 0, **options: Any) -> Manager:
     return Manager(options.pop("host", "127.0.0.1"), port, db_dir, fast=True, **options)
 
 
-def still_there(pids: Iterable[int]) -> list[psutil.Process]:
-    """A backend whose client has gone may end at any moment, and is left out then."""
-    found = []
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(pid))
-    return found
-
-
-def tree_of(manager: Manager) -> list[psutil.Process]:
-    return still_there(info.pid for info in manager.processes())
-
-
-def left(processes: list[psutil.Process], seconds: float = 0.0) -> list[psutil.Process]:
-    """Who of them lives, once `seconds` have passed or nobody does."""
-    end = time.monotonic() + seconds
-    while (found := [one for one in processes if one.is_running()]) and time.monotonic() < end:
-        time.sleep(0.01)
-    return found
-
-
-def refusal(manager: Manager, kind: type[Exception], match: str = "") -> Any:
-    """The error with which `start` fails, at once; nothing runs then."""
+def command_line(process: psutil.Process) -> str:
+    """Empty for one that has ended meanwhile, as the server of a finished connection does."""
     try:
-        with pytest.raises(kind, match=match or None) as caught:
-            manager.start(timeout=40.0)
-        assert manager.process is None
-    finally:
-        manager.stop()
-    return caught.value
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def sql(dsn: str, statement: str) -> Any:
@@ -488,7 +465,7 @@ def test_over_tcp_a_password_is_needed_which_others_cannot_read(data: Path) -> N
         assert os.stat(passfile).st_mode & 0o777 == 0o600
         assert os.stat(data).st_mode & 0o777 == 0o700
         *_, password = Path(passfile).read_text().strip().split(":")
-        assert not [process for process in tree_of(manager) if password in " ".join(process.cmdline())]
+        assert not [process for process in tree_of(manager) if password in command_line(process)]
         assert password not in manager.url
         assert sql(f"{without} password={password}", "SELECT 1") == [(1,)]
 
@@ -684,21 +661,10 @@ def can_run(python: str) -> bool:
 # ---- the command line -----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def program(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, "-m", "servermgr.postgres", *arguments]
-    pipe, env = subprocess.PIPE, os.environ | environment
-    with subprocess.Popen(argv, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) as child:
-        try:
-            yield child
-        finally:
-            child.kill()  # nothing to kill, unless the test has failed
-
-
 def test_the_program_runs_until_it_is_told_to_stop(folder: Path) -> None:
     """Without --datadir it keeps its data in a temporary directory, and leaves neither that nor a process."""
     (folder / "tmp").mkdir()
-    with program("--port", "0", "--fast", "-c", "work_mem=7MB", TMPDIR=str(folder / "tmp")) as child:
+    with program("postgres", "--port", "0", "--fast", "-c", "work_mem=7MB", TMPDIR=str(folder / "tmp")) as child:
         assert child.stdout is not None
         words = child.stdout.readline().split()
         assert words[:3] == ["PostgreSQL", installation().version, "serves"]
@@ -716,13 +682,13 @@ def test_the_program_runs_until_it_is_told_to_stop(folder: Path) -> None:
     [
         (["--datadir", "nowhere/db"], 1, "pass initialize=True"),
         (["--datadir", "nowhere/db", "--pg-version", "9.6", "--initialize"], 1, "9.6 is not installed"),
-        (["--port", "65536"], 2, "no port"),
+        (["--port", "65536"], 2, "port must be"),
         (["-c", "x"], 2, "NAME=VALUE"),
         (["-c", "port=1"], 2, "--port|port="),
     ],
 )
 def test_the_program_says_what_is_wrong(arguments: list[str], status: int, text: str, folder: Path) -> None:
-    with program("--port", "0", *arguments, TMPDIR=str(folder)) as child:
+    with program("postgres", "--port", "0", *arguments, TMPDIR=str(folder)) as child:
         out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (status, "")
     assert any(part in err for part in text.split("|"))
@@ -731,7 +697,7 @@ def test_the_program_says_what_is_wrong(arguments: list[str], status: int, text:
 
 
 def test_help_teaches_by_an_example() -> None:
-    with program("--help") as child:
+    with program("postgres", "--help") as child:
         out, _ = child.communicate(timeout=30)
     assert child.returncode == 0
     assert "python -m servermgr.postgres --port 5433" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -29,10 +30,18 @@ def test_the_first_example() -> None:
     assert re.fullmatch(r"python\S* \[\d+\]\n", answer.stdout)
 
 
+def test_the_trace(tmp_path: Path) -> None:
+    """It is written where the example says, with a lane for the server."""
+    code = block("from servermgr import CommandManager\n")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30, cwd=tmp_path)
+    events = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    assert "web" in [event["args"]["name"] for event in events if event["ph"] == "M"]
+
+
 @pytest.mark.server("redis-server")
 def test_the_fixture_in_one_line(tmp_path: Path) -> None:
     """The whole file is a green test against a real server."""
-    (tmp_path / "test_example.py").write_text(block("from servermgr.pytest_plugin"), encoding="utf-8")
+    (tmp_path / "test_example.py").write_text(block("# test_cache.py"), encoding="utf-8")
     answer = subprocess.run(
         [
             sys.executable,

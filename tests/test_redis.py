@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -10,13 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from server_kit import left, program, refusal, tree_of
 
 from servermgr import _redis_program, address_in_use
 from servermgr.errors import AddressInUseError, LaunchError, WorkerError, WorkerExitedError
@@ -56,29 +55,6 @@ def client(url: str, *words: str, **environment: str) -> str:
         [program, *where, *words], capture_output=True, text=True, timeout=10, check=False, env=os.environ | environment
     )
     return (done.stdout + done.stderr).strip()
-
-
-def tree_of(manager: Manager) -> list[psutil.Process]:
-    return [psutil.Process(info.pid) for info in manager.processes()]
-
-
-def left(processes: list[psutil.Process], seconds: float = 0.0) -> list[psutil.Process]:
-    """Who of them lives, once `seconds` have passed or nobody does."""
-    end = time.monotonic() + seconds
-    while (found := [one for one in processes if one.is_running()]) and time.monotonic() < end:
-        time.sleep(0.01)
-    return found
-
-
-def refusal(manager: Manager, kind: type[Exception], match: str = "") -> Any:
-    """The error with which `start` fails, at once; nothing runs then."""
-    try:
-        with pytest.raises(kind, match=match or None) as caught:
-            manager.start(timeout=40.0)
-        assert manager.process is None
-    finally:
-        manager.stop()
-    return caught.value
 
 
 # ---- starting, working, stopping ------------------------------------------------------------------------------
@@ -409,21 +385,10 @@ def test_answers_of_every_kind(folder: Path) -> None:
 # ---- the command line -----------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def program(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    argv = [sys.executable, "-m", "servermgr.redis", *arguments]
-    pipe, env = subprocess.PIPE, os.environ | environment
-    with subprocess.Popen(argv, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) as child:
-        try:
-            yield child
-        finally:
-            child.kill()  # nothing to kill, unless the test has failed
-
-
 def test_the_program_runs_until_it_is_told_to_stop(folder: Path) -> None:
     """Without --datadir it keeps its data in a temporary directory, and leaves neither that nor a process."""
     (folder / "tmp").mkdir()
-    with program("--port", "0", "-c", "maxmemory=7mb", TMPDIR=str(folder / "tmp")) as child:
+    with program("redis", "--port", "0", "-c", "maxmemory=7mb", TMPDIR=str(folder / "tmp")) as child:
         assert child.stdout is not None
         words = child.stdout.readline().split()
         assert words[:2] == ["Redis", "serves"]
@@ -441,13 +406,13 @@ def test_the_program_runs_until_it_is_told_to_stop(folder: Path) -> None:
     [
         (["--datadir", "nowhere/data"], 1, "cannot use"),
         (["--binary", "no-such-redis"], 1, "no-such-redis"),
-        (["--port", "65536"], 2, "no port"),
+        (["--port", "65536"], 2, "port must be"),
         (["-c", "x"], 2, "NAME=VALUE"),
         (["-c", "dir=x"], 2, "data_dir="),
     ],
 )
 def test_the_program_says_what_is_wrong(arguments: list[str], status: int, text: str, folder: Path) -> None:
-    with program("--port", "0", *arguments, TMPDIR=str(folder)) as child:
+    with program("redis", "--port", "0", *arguments, TMPDIR=str(folder)) as child:
         out, err = child.communicate(timeout=30)
     assert (child.returncode, out) == (status, "")
     assert text in err
@@ -456,7 +421,7 @@ def test_the_program_says_what_is_wrong(arguments: list[str], status: int, text:
 
 
 def test_help_teaches_by_an_example() -> None:
-    with program("--help") as child:
+    with program("redis", "--help") as child:
         out, _ = child.communicate(timeout=30)
     assert child.returncode == 0
     assert "python -m servermgr.redis --port 6380" in out

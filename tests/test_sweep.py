@@ -23,6 +23,7 @@ from wreckage import (
     GRACE,
     MARKER,
     QUICK,
+    Wreck,
     fields,
     gone,
     is_alive,
@@ -595,6 +596,27 @@ def test_a_record_cannot_have_files_of_others_removed(tmp_path: Path) -> None:
         os.rmdir(directory)
         for path in {link, *map(os.path.abspath, theirs)}:
             os.unlink(path)
+
+
+def test_the_log_of_a_run_with_another_folder_for_temporary_files_goes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Since the owner of the record stands in its name. One with another's name there is nobody's to remove."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path))
+        doomed = Wreck(SLEEP, "elsewhere", {})
+    try:
+        log = Path(record_of("elsewhere").log or "")
+        assert log.parent == tmp_path
+        doomed.wreck()
+        theirs = Path(str(log).replace(f".{doomed.process.pid}.", f".{os.getpid()}."))
+        os.close(os.open(theirs, os.O_CREAT | os.O_WRONLY, 0o600))
+        plant(log=str(theirs), removes_log=True, owner=[doomed.process.pid, 1, 1])
+        servermgr.sweep()
+        assert (log.exists(), theirs.exists()) == (False, True)
+    finally:
+        doomed.wreck()
+        doomed.close()
 
 
 def test_a_log_that_the_user_asked_for_is_kept(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from owners import Owner
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 #: Seconds: what does not hear the polite signal is killed after it.
 GRACE = 0.3
 QUICK = {"grace_period": GRACE, "crash_grace": GRACE}
-MARKER = "0123456789abcdef" * 2
+#: Of this run alone: another run on the machine must not find our processes, nor we theirs.
+MARKER = uuid.uuid4().hex
 
 #: A worker with a child, a child in a session of its own, and an orphan. Each writes its pid into the directory `$1`.
 FAMILY = """
@@ -151,6 +153,7 @@ def fields(**changes: Any) -> dict[str, Any]:
         "argv": ["planted"],
         "pidfile": None,
         "ports": [],
+        "removes": [],
         "log": None,
         "removes_log": False,
         "keep": False,

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from servermgr.guardian.events import Events
+
 
 #: macOS has none; who was killed is then told by the listings alone.
 _waitid = getattr(os, "waitid", None)
@@ -27,11 +29,21 @@ class Brood:
     Args:
         worker: Tells the pid of the worker, or None.
         on_exit: Called with pid and status (as `Popen.returncode`) of each process reaped.
+        events: Hears of each signal and each end; None where nobody has asked for a trace.
     """
 
-    def __init__(self, worker: Callable[[], int | None], on_exit: Callable[[int, int], None]) -> None:
+    #: Seconds between two looks at a worker that is no child of ours.
+    glance = 0.25
+
+    def __init__(
+        self,
+        worker: Callable[[], int | None],
+        on_exit: Callable[[int, int], None],
+        events: Events | None = None,
+    ) -> None:
         self.worker = worker
         self._on_exit = on_exit
+        self._events = events
         self._self = os.getpid()
         self._parents: dict[int, int] = {}
         self._childless = False
@@ -58,12 +70,35 @@ class Brood:
             if pidfd >= 0:
                 os.close(pidfd)
 
+    def accepts(self, pid: int, written: int, uid: int) -> bool:
+        """Whether the process that a fresh pidfile names is in the tree.
+
+        Args:
+            pid: Whom it names.
+            written: When it was written, in seconds of the wall clock.
+            uid: By whom.
+        """
+        return self.holds(pid)
+
+    def launched(self, pid: int) -> None:
+        """The command runs as `pid`."""
+
+    def watch(self) -> float | None:
+        """Do what has to be done from time to time; returns the seconds until the next time. None: nothing has."""
+        return None
+
+    def members(self) -> dict[int, int]:
+        """Who is in the tree, as pid → parent's pid."""
+        return platform.descendants(self._self)
+
     def is_child(self, pid: int) -> bool:
         """Whether the process is a direct child, whose end this process is told by itself."""
         stat = platform.read_stat(pid)
         return stat is not None and stat.ppid == self._self
 
     def signal(self, pid: int, number: int) -> None:
+        if self._events is not None:
+            self._events.signalled(pid, number)
         if self._listed and self._parents.get(pid) == self._self:
             self._signal_child(pid, number)  # listed as our child, and nobody was reaped since
             return
@@ -120,6 +155,8 @@ class Brood:
     def _kill_group(self, pid: int) -> None:
         try:
             if os.getpgid(pid) == pid:
+                if self._events is not None:
+                    self._events.group_killed(pid)
                 os.killpg(pid, platform.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass  # gone, or somebody else's: the one-by-one round that follows says which
@@ -137,7 +174,12 @@ class Brood:
                 return count
             count += 1
             self._listed = False  # from here on a number of the last listing may mean another process
-            self._on_exit(pid, os.waitstatus_to_exitcode(status))
+            self._reaped(pid, os.waitstatus_to_exitcode(status))
+
+    def _reaped(self, pid: int, status: int) -> None:
+        if self._events is not None:
+            self._events.exited(pid, status)
+        self._on_exit(pid, status)
 
     def _reap_one(self) -> tuple[int, int]:
         if self._slain is None or len(self._slain) >= MOST_NAMED or _waitid is None:

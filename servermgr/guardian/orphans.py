@@ -9,6 +9,7 @@ from servermgr import platform
 from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
 from servermgr.guardian.record import recorded_worker, unlink
+from servermgr.guardian.scratch import Scratch
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.pidfile import Pidfile
 from servermgr.stopping import MOST_NAMED, Stopping
@@ -17,9 +18,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable
 
+    from servermgr.guardian.slate import Slate
+
 
 #: What a stand-in must know of a tree to end it.
-_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record")
+_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker", "scratch")
 
 
 class Orphans(Brood):
@@ -84,13 +87,17 @@ class StandIn:
         socket: The guardian's socket to the owner, which thus hears of the end although its guardian is gone.
         pid: The guardian's pid.
         orphans: Who comes to the nursery.
+        slate: Where the guardian has written down who is in its tree; None where the orphans come to the nursery.
     """
 
-    def __init__(self, spec: protocol.Message, socket: int, pid: int, orphans: Orphans) -> None:
+    def __init__(
+        self, spec: protocol.Message, socket: int, pid: int, orphans: Orphans, slate: Slate | None = None
+    ) -> None:
         self._spec = {name: spec[name] for name in _NEEDED}
         self._owner = _socket.socket(fileno=socket)
         self._pid = pid
         self._orphans = orphans
+        self._slate = slate
         self._worker = 0
         self._stopping: Stopping | None = None
         self.finished = False
@@ -99,18 +106,27 @@ class StandIn:
         """The next step of ending the orphans; see `Stopping.step`."""
         if self._stopping is None:
             self._worker = recorded_worker(self._spec["record"])
-            orphans = self._orphans.with_worker(self._worker)
-            self._stopping = Stopping(orphans, self._spec["stop_signal"], self._spec["crash_grace"])
+            self._stopping = Stopping(self._left(), self._spec["stop_signal"], self._spec["crash_grace"])
         due = self._stopping.step()
         if self._stopping.finished:
             self._finish(self._stopping)
         return due
+
+    def _left(self) -> Brood:
+        """Who is left of the tree."""
+        if self._slate is None:
+            return self._orphans.with_worker(self._worker)
+        from servermgr.guardian.strays import Strays  # noqa: PLC0415  # only where there are no subreapers
+
+        return Strays(self._orphans.reap, self._worker, self._spec["marker"], self._slate)
 
     def _finish(self, stopping: Stopping) -> None:
         if not stopping.survivors:
             self._remove_pidfile(stopping)
             for path in (*self._spec["remove"], self._spec["record"]):
                 unlink(path)
+            if self._spec["scratch"]:
+                Scratch(self._spec["scratch"]).leave()
         unlink(self._spec["record"] + b".partial-%d" % self._pid)
         message = stopping.report()
         message["status"] = UNKNOWN_STATUS
@@ -135,3 +151,5 @@ class StandIn:
     def close(self) -> None:
         """The guardian ended with its tree, as it should."""
         self._owner.close()
+        if self._slate is not None:
+            self._slate.close()

@@ -11,15 +11,20 @@ To a guardian::
 
     {"do": "stop", "signal": n, "grace": s}  terminate, grace period, kill; a second one only shortens it
     {"do": "signal", "signal": n}            to the worker
+    {"do": "heard", "count": n}              so many more events were heard
+    {"do": "list"}                           who is in the tree?
 
 From a guardian::
 
-    {"is": "launched", "pid": n, "guardian": n}   with the guardian's pidfd attached, where there are pidfds
+    {"is": "launched", "pid": n, "guardian": n, "adopts": b}
+                                   with the guardian's pidfd attached, where there are pidfds
+    {"is": "members", "parents": {…}}             pid → parent's pid
     {"is": "failed", "stage": s, "errno": n}      the command did not start; nothing is left
     {"is": "worker", "pid": n}                    the pidfile named it and it was found in the tree
     {"is": "ended", "status": n}                  the worker ended
     {"is": "crashed", "text": s}             a fault of the guardian's own
     {"is": "asked"}                               the first polite signal is out
+    {"is": "event", "what": w, "pid": n, "at": s, …}   for a trace, where the spec asks for one; see `events`, `trace`
     {"is": "done", "polite": […], "killed": […], "survivors": […], "status": n, "seconds": s,
      "note": s}                              said by the nursery where the guardian itself was killed
 """

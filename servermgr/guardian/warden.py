@@ -11,15 +11,26 @@ import select
 import signal
 
 from servermgr import platform
+from servermgr.deadline import Deadline, milliseconds
 from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
+from servermgr.guardian.events import Events
 from servermgr.guardian.launch import LaunchFailed, launch
+from servermgr.guardian.outbox import Outbox
+from servermgr.guardian.owner import OwnerWatch
 from servermgr.guardian.record import Record, unlink
+from servermgr.guardian.scratch import Scratch
 from servermgr.guardian.worker import Worker
 from servermgr.stopping import Stopping
 
-#: Milliseconds of one poll at most.
-_LONGEST_POLL = 86_400_000.0
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from servermgr.guardian.slate import Slate
+
+#: Seconds for the owner to take the last events, before he is told that all is done.
+_EVENTS_PATIENCE = 1.0
+#: Seconds for an owner who has closed our socket to be dead.
+_DEATH_PATIENCE = 5.0
 
 
 class Warden:
@@ -30,23 +41,38 @@ class Warden:
         fds: Our socket to the owner, the owner's pidfd where the spec says that there is one, and what the
             command gets as 0, 1, 2, 3, ….
         wake: Readable when a child has changed its state.
+        slate: Where it is written down who is in the tree; None where orphans come to us, and that needs no writing.
     """
 
-    def __init__(self, spec: protocol.Message, fds: list[int], wake: int) -> None:
+    def __init__(self, spec: protocol.Message, fds: list[int], wake: int, slate: Slate | None) -> None:
         self._spec = spec
         self._owner = _socket.socket(fileno=fds[0])
         own = 2 if spec["owner_pidfd"] else 1
-        self._owner_pidfd = fds[1] if own > 1 else -1
+        self._watch = OwnerWatch(fds[1] if own > 1 else -1, spec["owner"])
         self._command_fds = fds[own:]
         self._wake = wake
         self._reader = protocol.Reader(self._owner)
         self._worker = Worker(spec["pidfile"])
-        self._brood = Brood(lambda: self._worker.pid, self._on_exit)
+        self._outbox = Outbox(self._owner) if spec["trace"] else None
+        self._events = None if self._outbox is None else Events(self._outbox.put)
+        self._adopts = slate is None
+        self._brood = self._gather(slate)
         self._record = Record(spec["record"], spec["draft"])
+        self._scratch = Scratch(spec["scratch"]) if spec["scratch"] else None
         self._session = 0
         self._stopping: Stopping | None = None
         self._told_done = False
-        self._term = False
+        self._term = self._orphaned = False
+        self._commands: list[protocol.Message] = []
+
+    def _gather(self, slate: Slate | None) -> Brood:
+        if slate is None:
+            return Brood(lambda: self._worker.pid, self._on_exit, self._events)
+        from servermgr.guardian.flock import Flock  # noqa: PLC0415  # where it is not needed it costs no memory
+
+        pidfile = self._spec["pidfile"] is not None
+        marker = self._spec["marker"]
+        return Flock(lambda: self._worker.pid, self._on_exit, marker, slate, self._events, awaits_pidfile=pidfile)
 
     def watch(self) -> None:
         """Hold the tree until nobody of it is left."""
@@ -64,14 +90,16 @@ class Warden:
         poll = self._watched()
         due: float | None = 0.0
         while not (self._told_done and self._brood.empty()):
-            ready = {fd for fd, _ in poll.poll(None if due is None else _milliseconds(due))}
+            ready = {fd for fd, _ in poll.poll(milliseconds(due))}
             if self._wake in ready:
                 os.read(self._wake, 4096)
             if self._owner.fileno() in ready and not self._hear_owner():
                 poll.unregister(self._owner.fileno())
                 self._owner_gone()
-            if self._owner_pidfd in ready:
-                poll.unregister(self._owner_pidfd)
+            fd = self._watch.fd
+            if self._watch.ended(ready):
+                if fd >= 0:
+                    poll.unregister(fd)
                 self._owner_gone()
             due = self._advance()
         self._clean_up()
@@ -87,7 +115,7 @@ class Warden:
 
     def _watched(self) -> select.poll:
         poll = select.poll()
-        for fd in (self._wake, self._owner.fileno(), self._owner_pidfd):
+        for fd in (self._wake, self._owner.fileno(), self._watch.fd):
             if fd >= 0:
                 poll.register(fd, select.POLLIN)
         return poll
@@ -106,6 +134,7 @@ class Warden:
         for fd in self._command_fds:
             os.close(fd)
         self._worker.launched(pid)
+        self._brood.launched(pid)
         self._session = pid
         self._record.write(pid, pid)
         self._tell_launched(pid)
@@ -113,7 +142,11 @@ class Warden:
 
     def _tell_launched(self, pid: int) -> None:
         own = platform.open_pidfd(os.getpid())
+        if self._events is not None:
+            self._events.say("guardian", os.getpid())
+            self._events.spawned(pid)
         message = {"is": "launched", "pid": pid, "guardian": os.getpid(), "unrecorded": self._record.failure}
+        message["adopts"] = self._adopts
         self._tell(message, (own,) if own >= 0 else ())
         if own >= 0:
             os.close(own)
@@ -122,6 +155,11 @@ class Warden:
 
     def _hear_owner(self) -> bool:
         """Obey the owner; False once he is gone or has become another program."""
+        alive = self._receive()
+        self._obey()
+        return alive
+
+    def _receive(self) -> bool:
         try:
             commands = self._reader.receive(_socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -129,12 +167,22 @@ class Warden:
         except protocol.Closed:
             return False
         for command in commands:
+            if command["do"] == "heard" and self._outbox is not None:
+                self._outbox.heard(command["count"])
+            else:
+                self._commands.append(command)
+        return True
+
+    def _obey(self) -> None:
+        while self._commands:
+            command = self._commands.pop(0)
             if command["do"] == "stop":
                 self._stop(command["signal"], command["grace"])
                 self._tell({"is": "asked"})
+            elif command["do"] == "list":
+                self._tell({"is": "members", "parents": self._brood.members()})
             elif command["do"] == "signal" and self._worker.pid is not None:
                 self._signal_worker(command["signal"])
-        return True
 
     def _signal_worker(self, number: int) -> None:
         try:
@@ -143,6 +191,7 @@ class Warden:
             pass  # the owner sees that the worker lives on
 
     def _owner_gone(self) -> None:
+        self._orphaned = True
         if not self._spec["keep"]:
             self._stop(self._spec["stop_signal"], self._spec["crash_grace"])
 
@@ -154,10 +203,11 @@ class Warden:
     def _advance(self) -> float | None:
         """Take every step that is due; returns the seconds until the next one, None for no limit."""
         self._brood.reap()
+        self._obey()
         if self._term:  # from `servermgr stop`, or anyone else who means the server
             self._term = False
             self._stop(self._spec["stop_signal"], self._spec["grace_period"])
-        dues = [self._follow_worker(), self._step_stop()]
+        dues = [self._brood.watch(), self._watch.due(), self._follow_worker(), self._step_stop(), self._step_events()]
         if self._brood.empty() and not self._told_done:
             self._tell_done()
         return min((due for due in dues if due is not None), default=None)
@@ -166,10 +216,20 @@ class Warden:
         for message in self._worker.follow(self._brood):
             if message["is"] == "worker":  # first the record: what the owner knows, a sweep must know
                 self._record.write(message["pid"], self._session)
+                if self._events is not None:
+                    self._events.say("worker", message["pid"])
             self._tell(message)
-        return self._worker.pause()
+        return self._worker.pause(self._brood.glance)
+
+    def _step_events(self) -> float | None:
+        if self._events is None:
+            return None
+        return self._events.step(self._brood.members)
 
     def _stop(self, number: int, grace: float) -> None:
+        if self._events is not None:
+            self._events.look(self._brood.listing())  # whoever is ended now has been seen
+            self._events.say("stop", os.getpid(), grace=grace)
         if self._stopping is None or self._stopping.finished:
             self._follow_worker()  # the pidfile may name another process by now
             self._stopping = Stopping(self._brood, number, grace)
@@ -193,7 +253,18 @@ class Warden:
         message["status"] = self._worker.status
         message["note"] = ""
         self._clean_up_files()
+        self._send_last_events()
         self._tell(message)
+
+    def _send_last_events(self) -> None:
+        """Send what is kept as the owner hears it; what else he says meanwhile waits until that is done."""
+        limit = Deadline(_EVENTS_PATIENCE)
+        poll = select.poll()
+        poll.register(self._owner.fileno(), select.POLLIN)
+        while self._outbox is not None and not (self._outbox.is_empty or limit.expired):
+            poll.poll(milliseconds(limit.remaining()))
+            if not self._receive():
+                return
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -213,9 +284,11 @@ class Warden:
     def _clean_up(self) -> None:
         self._clean_up_files()
         self._owner.close()
+        if self._scratch is not None:  # behind the socket: an owner who waits has not to wait for this
+            self._leave_scratch(self._scratch)
 
-
-def _milliseconds(seconds: float) -> float:
-    # poll(2) counts in whole milliseconds and rounds down: half a one would be a spin. And it takes no more than some
-    # weeks, while a grace period may be endless: then the next step is to look at the clock again.
-    return min(max(1.0, seconds * 1000.0), _LONGEST_POLL) if seconds > 0 else 0.0
+    def _leave_scratch(self, scratch: Scratch) -> None:
+        if self._orphaned and self._watch.fd >= 0:
+            # Who dies closes his descriptors one after the other, and the socket perhaps long before his share.
+            platform.wait_readable([self._watch.fd], _DEATH_PATIENCE)
+        scratch.leave()

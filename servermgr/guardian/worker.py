@@ -66,15 +66,19 @@ class Worker:
             return self._end(self._launcher) if self._launcher in self._statuses else []
         return self._follow_pidfile(self._pidfile, brood)
 
-    def pause(self) -> float | None:
-        """Seconds until the next look; None where only an event can change something."""
+    def pause(self, glance: float) -> float | None:
+        """Seconds until the next look; None where only an event can change something.
+
+        Args:
+            glance: Seconds between two looks at a worker that is no child of the guardian.
+        """
         if self.ended or self._pidfile is None:
             return None
         if self.pid is None:
             elapsed = (self._succession or self._since).elapsed
             return min(_LONGEST_PAUSE, max(pace(elapsed), elapsed / 100))
         # A worker that is no child of the guardian cannot be waited for; its end shows in the listing.
-        return None if self._is_child else _LONGEST_PAUSE
+        return None if self._is_child else glance
 
     def remove_pidfile(self) -> None:
         """Remove the pidfile that the last worker left behind, if it still names it."""
@@ -85,7 +89,7 @@ class Worker:
         if self.pid is not None and not self._has_ended(self.pid, brood):
             return []
         candidate = self._candidate(pidfile)
-        if candidate is not None and brood.holds(candidate):
+        if candidate is not None and brood.accepts(candidate, *pidfile.written):
             return self._now(candidate, brood)
         self.pid = None
         if self._named is None or self._named == self._launcher:

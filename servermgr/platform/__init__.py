@@ -6,10 +6,17 @@ the package asks for abilities (`HOLDER`, what a function returns), never for na
 
 from __future__ import annotations
 
+import os
 import sys
+
+#: For tests: `posix` in this variable makes Linux do without all that other POSIX systems do not have. The guardian
+#: is handed it on.
+CHOICE_VARIABLE = "SERVERMGR_PLATFORM"
 
 if sys.platform == "win32":
     from servermgr.platform.windows import (
+        ABILITIES,
+        ADOPTED_ABILITIES,
         HOLDER,
         NAME,
         SIGCONT,
@@ -20,43 +27,55 @@ if sys.platform == "win32":
         children,
         descendants,
         environment_holds,
+        exit_event,
         is_alive,
+        losses,
+        marked,
+        memory_file,
         open_pidfd,
         pid_namespace,
         process_facts,
         process_serial,
+        processes,
         read_stat,
+        session,
         set_process_name,
         signal_pidfd,
         socket_inodes,
         wait_readable,
     )
-elif sys.platform == "linux":
+elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
     from servermgr.platform.linux import (
+        ABILITIES,
+        ADOPTED_ABILITIES,
         HOLDER,
         NAME,
         SIGCONT,
         SIGKILL,
         all_pids,
         become_subreaper,
-        boot_id,
         children,
         descendants,
         environment_holds,
+        exit_event,
         is_alive,
+        losses,
+        marked,
         open_pidfd,
-        pid_namespace,
-        process_facts,
         process_serial,
+        processes,
         read_stat,
+        session,
         set_process_name,
         signal_pidfd,
-        socket_inodes,
     )
+    from servermgr.platform.linux_facts import boot_id, memory_file, pid_namespace, process_facts, socket_inodes
     from servermgr.platform.polling import wait_readable
 else:
     from servermgr.platform.polling import wait_readable
     from servermgr.platform.posix import (
+        ABILITIES,
+        ADOPTED_ABILITIES,
         HOLDER,
         NAME,
         SIGCONT,
@@ -67,18 +86,27 @@ else:
         children,
         descendants,
         environment_holds,
+        exit_event,
         is_alive,
+        losses,
+        marked,
+        memory_file,
         open_pidfd,
         pid_namespace,
         process_facts,
         process_serial,
+        processes,
         read_stat,
+        session,
         set_process_name,
         signal_pidfd,
         socket_inodes,
     )
 
 __all__ = [
+    "ABILITIES",
+    "ADOPTED_ABILITIES",
+    "CHOICE_VARIABLE",
     "HOLDER",
     "NAME",
     "SIGCONT",
@@ -89,12 +117,18 @@ __all__ = [
     "children",
     "descendants",
     "environment_holds",
+    "exit_event",
     "is_alive",
+    "losses",
+    "marked",
+    "memory_file",
     "open_pidfd",
     "pid_namespace",
     "process_facts",
     "process_serial",
+    "processes",
     "read_stat",
+    "session",
     "set_process_name",
     "signal_pidfd",
     "socket_inodes",

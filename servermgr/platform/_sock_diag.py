@@ -13,6 +13,8 @@ import os
 import socket
 import struct
 
+from servermgr.platform import NAME
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +92,7 @@ def listeners(port: int) -> list[Listener] | None:
         The listeners, IPv4 first. None where they cannot be listed: not Linux, no diag module in the kernel,
         a sandbox that refuses netlink. None is never "nobody listens".
     """
-    family = getattr(socket, "AF_NETLINK", None)
+    family = getattr(socket, "AF_NETLINK", None) if NAME == "linux" else None
     if family is None:
         return None
     try:

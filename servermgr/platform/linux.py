@@ -13,46 +13,37 @@ import select
 import signal
 import sys
 
+from servermgr.platform import abilities, linux_blind
+from servermgr.platform.procfs import read, threads
 from servermgr.platform.stat import ProcessStat
 
 assert sys.platform == "linux"  # chosen by platform/__init__.py alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 NAME = "linux"
 #: The module that holds process trees here.
 HOLDER: str | None = "servermgr.guarded"
 SIGKILL: int = signal.SIGKILL
 SIGCONT: int = signal.SIGCONT
+#: See `abilities`. Launched: all of them.
+ABILITIES = frozenset(abilities.MEANING)
+#: Nobody stands above an adopted process, so who has left his parent before anyone looked has left the tree.
+ADOPTED_ABILITIES = frozenset(
+    {abilities.CHILDREN, abilities.STOPPED, abilities.STUBBORN, abilities.POLITE, abilities.PORT_OWNER}
+)
 
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _read(path: str) -> bytes:
-    """A small file of /proc, whole; empty where it is gone or may not be read."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return b""
-    try:
-        text = chunk = os.read(fd, 65536)
-        while chunk:  # a children list longer than one read
-            chunk = os.read(fd, 65536)
-            text += chunk
-    except OSError:  # ESRCH: the process ended between open and read
-        return b""
-    else:
-        return text
-    finally:
-        os.close(fd)
-
-
 def read_stat(pid: int) -> ProcessStat | None:
     """What /proc says of the process, or None if there is no such process."""
-    text = _read(f"/proc/{pid}/stat")
+    text = read(f"/proc/{pid}/stat")
+    if not text and linux_blind.is_blind():
+        return linux_blind.read_stat(pid, serial=process_serial(pid))
     try:
         return _parse_stat(text) if text else None
     except (ValueError, IndexError):  # cut short while the process went away
@@ -74,27 +65,20 @@ def is_alive(pid: int) -> bool:
     stat = read_stat(pid)
     if stat is None:
         return False
-    return stat.state not in "ZX" or len(_threads(pid)) > 1
-
-
-def _threads(pid: int) -> list[str]:
-    try:
-        return os.listdir(f"/proc/{pid}/task")
-    except OSError:
-        return []
+    return stat.state not in "ZX" or len(threads(pid)) > 1
 
 
 def _children_by_thread(pid: int) -> list[int]:
     """Children of every thread: those of a thread are listed under that thread alone."""
     try:
-        threads = os.stat(f"/proc/{pid}/task").st_nlink - 2  # a directory for each, and `.` and `..`
+        count = os.stat(f"/proc/{pid}/task").st_nlink - 2  # a directory for each, and `.` and `..`
     except OSError:
         return []
-    if threads == 1:
-        return list(map(int, _read(f"/proc/{pid}/task/{pid}/children").split()))
+    if count == 1:
+        return list(map(int, read(f"/proc/{pid}/task/{pid}/children").split()))
     found: list[int] = []
-    for thread in _threads(pid):
-        found += map(int, _read(f"/proc/{pid}/task/{thread}/children").split())
+    for thread in threads(pid):
+        found += map(int, read(f"/proc/{pid}/task/{thread}/children").split())
     return found
 
 
@@ -106,13 +90,18 @@ def children(pid: int) -> list[int]:
 def _children_lookup() -> Callable[[int], Iterable[int]]:
     if os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
         return _children_by_thread
+    if linux_blind.is_blind():
+        return linux_blind.children
     # A kernel without CONFIG_PROC_CHILDREN: one pass over the machine, then look-ups.
     table: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        stat = read_stat(int(entry)) if entry.isdigit() else None
-        if stat is not None:
-            table.setdefault(stat.ppid, []).append(stat.pid)
+    for stat in processes():
+        table.setdefault(stat.ppid, []).append(stat.pid)
     return lambda pid: table.get(pid, ())
+
+
+def processes() -> list[ProcessStat]:
+    """The process table in one reading; empty where it cannot be read, for this process itself is always in it."""
+    return [stat for stat in map(read_stat, all_pids()) if stat is not None]
 
 
 def descendants(root: int, skip: Container[int] = ()) -> dict[int, int]:
@@ -133,6 +122,14 @@ def descendants(root: int, skip: Container[int] = ()) -> dict[int, int]:
                 found[pid] = parent
                 front.append(pid)
     return found
+
+
+def session(pid: int) -> int:
+    """The session that the process is in; 0 where it is gone or not told."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0
 
 
 def open_pidfd(pid: int) -> int:
@@ -181,69 +178,6 @@ def _prctl(option: int, argument: int | bytes) -> bool:
         return False
 
 
-def process_facts() -> tuple[object, ...]:
-    """What a child inherits from this process and cannot be told otherwise.
-
-    Two equal answers mean that a helper started at the first still hands on the right things at the second.
-    """
-    import resource  # noqa: PLC0415  # owner only
-
-    limits = tuple(resource.getrlimit(number) for number in range(16))
-    return (
-        os.getresuid(),
-        os.getresgid(),
-        tuple(os.getgroups()),
-        os.getpriority(os.PRIO_PROCESS, 0),
-        frozenset(os.sched_getaffinity(0)),
-        limits,
-        _umask(),
-        _read("/proc/self/cgroup"),
-        _links("ns/mnt", "ns/net", "ns/pid_for_children", "ns/uts", "ns/ipc", "root"),
-    )
-
-
-def _links(*names: str) -> tuple[str, ...]:
-    found = []
-    for name in names:
-        try:
-            found.append(os.readlink(f"/proc/self/{name}"))
-        except OSError:
-            found.append("")
-    return tuple(found)
-
-
-def _umask() -> bytes:
-    # os.umask() can only be read by setting it, which another thread would see.
-    for line in _read("/proc/self/status").splitlines():
-        if line.startswith(b"Umask:"):
-            return line
-    return b""
-
-
-def boot_id() -> str:
-    """A text that changes with each boot; empty where the system has none."""
-    return _read("/proc/sys/kernel/random/boot_id").decode().strip()
-
-
-def socket_inodes(pid: int) -> set[int] | None:
-    """Inodes of the sockets that the process holds; None where this user may not look."""
-    found: set[int] = set()
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except FileNotFoundError:
-        return found
-    except OSError:
-        return None
-    for name in names:
-        try:
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            found.add(int(target[8:-1]))
-    return found
-
-
 def all_pids() -> list[int]:
     """Every process of the machine that this user can see."""
     try:
@@ -252,21 +186,57 @@ def all_pids() -> list[int]:
         return []
 
 
-def pid_namespace() -> str:
-    """A text that is the same for all who see the same pids; empty where it cannot be told."""
-    return _links("ns/pid")[0]
-
-
 def environment_holds(pid: int, entry: bytes) -> bool:
     """Whether the process was started with exactly this `NAME=value` in its environment.
 
     False where this user may not look, and where the process has overwritten its environment (nginx, redis).
     """
-    environ = _read(f"/proc/{pid}/environ")
+    environ = read(f"/proc/{pid}/environ")
     if environ:
         return entry in environ.split(b"\0")
     # Where the main thread has left, the environment is to be had from the others alone.
-    return any(entry in _read(f"/proc/{pid}/task/{thread}/environ").split(b"\0") for thread in _threads(pid))
+    return any(entry in read(f"/proc/{pid}/task/{thread}/environ").split(b"\0") for thread in threads(pid))
+
+
+def marked(entry: bytes, strangers: set[int]) -> Iterator[int]:
+    """Who was started with exactly this `NAME=value` in the environment, the newest first.
+
+    Args:
+        entry: The words.
+        strangers: Whoever was seen not to be, and need not be looked at again; what is seen now goes there, too.
+    """
+    # The newest first, and nobody twice: of a storm nobody lives until all the others have been read.
+    pids = set(all_pids())
+    strangers &= pids
+    for pid in sorted(pids - strangers, reverse=True):
+        if environment_holds(pid, entry):
+            yield pid
+        else:
+            strangers.add(pid)
+
+
+def exit_event(pid: int) -> int:
+    """A descriptor that is readable once the process has ended, which need be no child; -1 where there is none.
+
+    Raises:
+        ProcessLookupError: There is no such process.
+    """
+    return open_pidfd(pid)
+
+
+def losses() -> Iterator[str]:
+    """What this system should be able to and is not, and what that costs."""
+    if linux_blind.is_blind():
+        yield "no /proc is mounted: who is deeper in a tree than the first generation is neither shown nor asked to end"
+    elif not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        yield "the kernel lists no children (CONFIG_PROC_CHILDREN): each look at a tree reads the whole process table"
+    elif os.geteuid() != 0 and not os.path.exists("/proc/1"):
+        yield "processes of other users are hidden (hidepid): one that changes its user leaves the listings"
+    pidfd = open_pidfd(os.getpid())
+    if pidfd < 0:
+        yield "no pidfd_open(2) (Linux before 5.3, or a seccomp profile): processes are told by pid and creation time"
+    else:
+        os.close(pidfd)
 
 
 def process_serial(pid: int) -> int:

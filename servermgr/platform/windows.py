@@ -11,13 +11,17 @@ from servermgr.platform.stat import ProcessStat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Iterator
 
 NAME = "windows"
 #: The module that holds process trees here.
 HOLDER: str | None = None
 SIGKILL = 9
 SIGCONT = 18
+#: See `abilities`; none yet.
+ABILITIES: frozenset[str] = frozenset()
+#: The same for adopted processes.
+ADOPTED_ABILITIES: frozenset[str] = frozenset()
 
 
 def read_stat(pid: int) -> ProcessStat | None:
@@ -46,6 +50,11 @@ def descendants(root: int, skip: Container[int] = ()) -> dict[int, int]:
         return {child.pid: child.ppid() for child in children if child.pid not in skip}
     except psutil.Error:
         return {}
+
+
+def session(pid: int) -> int:
+    """There are none: 0."""
+    return 0
 
 
 def open_pidfd(pid: int) -> int:
@@ -89,6 +98,11 @@ def all_pids() -> list[int]:
     return psutil.pids()
 
 
+def memory_file(name: str) -> int:
+    """There are none: -1."""
+    return -1
+
+
 def pid_namespace() -> str:
     """There are none: empty."""
     return ""
@@ -103,6 +117,31 @@ def environment_holds(pid: int, entry: bytes) -> bool:
         return psutil.Process(pid).environ().get(name) == value
     except psutil.Error:
         return False
+
+
+def processes() -> list[ProcessStat]:
+    """The process table in one reading."""
+    return [stat for stat in map(read_stat, all_pids()) if stat is not None]
+
+
+def marked(entry: bytes, strangers: set[int]) -> Iterator[int]:
+    """Who was started with exactly this `NAME=value` in the environment; see `linux.marked`."""
+    strangers &= (pids := set(all_pids()))
+    for pid in sorted(pids - strangers, reverse=True):
+        if environment_holds(pid, entry):
+            yield pid
+        else:
+            strangers.add(pid)
+
+
+def exit_event(pid: int) -> int:
+    """There are no such descriptors: -1."""
+    return -1
+
+
+def losses() -> Iterator[str]:
+    """What this system should be able to and is not, and what that costs."""
+    yield from ()
 
 
 def process_serial(pid: int) -> int:
