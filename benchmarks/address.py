@@ -13,7 +13,7 @@ from servermgr import address_in_use
 
 
 def measure(plan: Plan) -> Iterator[Row]:
-    """Each number of connections, with none and with some other processes: more of them take long, and tell the same."""
+    """Each number of connections, each of the first two numbers of other processes: more tell the same."""
     first: Row | None = None
     for processes in plan.unrelated[:2]:
         with crowd(processes):
