@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -35,7 +36,10 @@ WATCHED: dict[str, Watched] = {
     "threads": Watched("threads of the owner"),
     "children": Watched("children of the owner"),
     "zombies": Watched("zombies below the owner and the nursery"),
-    "memory": Watched("resident memory of the owner (MB)", 1.0),
+    # An object that each cycle leaves would be thousands; the samples themselves are some hundreds.
+    "objects": Watched("blocks that Python has allocated in the owner", 3000.0),
+    # Allocators take memory by the megabyte and give back little; what the blocks do not tell has to exceed that.
+    "memory": Watched("resident memory of the owner (MB)", 2.0),
     "nursery descriptors": Watched("descriptors of the nursery"),
     "nursery threads": Watched("threads of the nursery"),
     "nursery children": Watched("children of the nursery"),
@@ -70,6 +74,7 @@ def look(ledger: Path, temporary: Path) -> Sample:
         "threads": float(max(threads(own), threading.active_count())),
         "children": float(sum(parent == own for parent in below.values())),
         "zombies": float(sum(_state(pid) == "Z" for pid in below)),
+        "objects": float(sys.getallocatedblocks()),
         "memory": memory(own),
         "ledger": float(sum(len(names) + len(folders) for _, folders, names in os.walk(ledger))),
         "temporary": float(sum(len(names) + len(folders) for _, folders, names in os.walk(temporary))),
