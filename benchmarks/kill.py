@@ -29,7 +29,7 @@ def _compare(size: int, sessions: bool, plan: Plan) -> Row:
         Contender("mirakuru: kill()", lambda _: _other("mirakuru", size, sessions), missing=PEERS["mirakuru"].missing),
     ]
     case = f"{size} processes, {'each its own session' if sessions else 'one session'}"
-    rounds = plan.rounds if size < 1000 else plan.fewer(2 if size == 1000 else 6)
+    rounds = plan.rounds if size < 1000 else plan.fewer(4 if size == 1000 else 6)
     return compare(case, contenders, rounds=rounds, goals=GOALS, warmup=int(size < 1000))
 
 

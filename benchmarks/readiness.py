@@ -25,7 +25,7 @@ MIRAKURU, XPROCESS = PEERS["mirakuru"], PEERS["xprocess"]
 def measure(plan: Plan) -> Iterator[Row]:
     """A case for each delay."""
     for delay in plan.delays:
-        yield _compare(delay, plan.rounds if delay < 1 else plan.fewer(4))
+        yield _compare(delay, plan.rounds if delay < 1 else plan.fewer(6))
 
 
 def _compare(delay: float, rounds: int) -> Row:

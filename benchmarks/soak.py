@@ -27,7 +27,7 @@ zombies, records in the ledger, temporary files.
 The cycles are of many kinds, in turns: plain commands, daemons, stubborn ones, probes, leased ports, adopted processes,
 stacks of three, three threads at once. The exit status is 1 if the last third of the samples has more than the first.
 """
-#: Samples in a whole run, besides the first.
+#: Samples in a whole run, besides the one before it.
 SAMPLES = 120
 
 Document = dict[str, Any]
@@ -47,7 +47,9 @@ class Soak:
         self.samples: list[Sample] = []
 
     def run(self, cycles: int, seconds: float) -> None:
-        """So many cycles, but no more once so many seconds have passed."""
+        """So many cycles after one of each kind, but no more once so many seconds have passed."""
+        for kind in self._kinds:  # what the first of each kind loads and makes for good is no growth
+            KINDS[kind](self._work)
         began = time.monotonic()
         every = max(1, cycles // SAMPLES)
         self._sample(began)

@@ -224,7 +224,7 @@ def new_threads(before: set[threading.Thread]) -> list[str]:
 def files() -> set[str]:
     """Temporary files of the run, and records in its ledger."""
     records = os.listdir(LEDGER) if os.path.isdir(LEDGER) else []
-    # A port that was freed by a guardian leaves its empty directory to the next sweep, and that is no lease.
+    # The empty directory of a port is no lease: it goes just after the claim that was in it.
     records = [path for name in records for path in (leases(name) if name == "ports" else [name])]
     return {name for name in os.listdir(FOLDER) if not name.startswith(PYTHONS_FOLDER)} | set(records)
 

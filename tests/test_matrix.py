@@ -30,12 +30,12 @@ MOURNING = 6.0
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, Any]:
-    """The cells of servermgr, and of `killpg` as the control."""
+    """The cells of servermgr, and of two controls."""
     known = {row.key: row for row in rows()}
     keys = [*(f"escape:{name}" for name in ESCAPES), *(key for key in SERVERS if not known[key].missing)]
     cells = [("servermgr", known[key], ending) for key in keys for ending in matrix.ENDINGS]
     cells += [("killpg", known["escape:daemon"], ending) for ending in matrix.ENDINGS]
-    cells += [("killpg", known["escape:plain"], "stop")]
+    cells += [("killpg", known["escape:plain"], "stop"), ("careless", known["escape:plain"], "stop")]
     told = matrix.run(cells, jobs=2, grace=GRACE, mourning=MOURNING)
     document: dict[str, Any] = matrix.document(
         cells, told, grace=GRACE, mourning=MOURNING, jobs=2, command="a test", took=10.0
@@ -61,6 +61,14 @@ def test_the_matrix_sees_who_is_left(found: dict[str, Any]) -> None:
     assert sorted(cells["escape:daemon", "owner"]["left"]) == ["daemon", "root"]
     assert {cells["escape:daemon", ending]["verdict"] for ending in matrix.ENDINGS} == {"left"}
     assert cells["escape:plain", "stop"]["verdict"] == "ok", "what it can end it is seen to end"
+
+
+@pytest.mark.timeout(180)
+def test_the_matrix_sees_who_is_harmed(found: dict[str, Any]) -> None:
+    """The control: one signal to its own siblings, which ended nobody, is enough."""
+    (cell,) = [cell for cell in found["cells"] if cell["peer"] == "careless"]
+    assert cell["verdict"] == "harmed"
+    assert "innocent child got SIGCONT" in cell["harmed"]
 
 
 @pytest.mark.timeout(180)

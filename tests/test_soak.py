@@ -33,7 +33,7 @@ def test_cycles_leave_nothing_behind(tmp_path: Path) -> None:
     """Servers of every kind, over and over in one process: as many descriptors, threads, children, records and files
     at the end as at the beginning. Memory needs more cycles to be judged.
     """
-    status, found = soak(tmp_path, "--cycles", 10 * len(MIXTURE), "--seconds", 60)
+    status, found = soak(tmp_path, "--cycles", 5 * len(MIXTURE), "--seconds", 60)
     grown = [verdict["name"] for verdict in found["verdicts"] if verdict["grows"]]
     assert [name for name in grown if "memory" not in name] == []
     assert status == bool(grown)
@@ -54,17 +54,17 @@ def test_a_leak_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("memory", "grows"),
     [
-        ([99.0, 20.0, 20.0, 20.5, 20.9, 20.9, 20.9], False),
-        ([0.0, 20.0, 20.0, 20.5, 21.0, 21.5, 22.0], True),
-        ([0.0, 22.0, 22.0, 21.0, 21.0, 20.0, 20.0], False),
+        ([20.0, 20.0, 20.5, 21.9, 21.9, 21.9], False),
+        ([20.0, 20.0, 20.5, 21.0, 22.1, 22.2], True),
+        ([20.0, 20.0, 29.0, 29.0, 20.0, 20.0], False),
     ],
 )
 def test_the_last_third_is_compared_with_the_first(memory: list[float], grows: bool) -> None:
-    """By medians, and with the tolerance that is stated; the sample before the first cycle does not count."""
+    """By medians, and with the tolerance that is stated."""
     (verdict,) = judge([{"memory": value} for value in memory])
-    assert (verdict.name, verdict.tolerance, verdict.grows) == ("memory", 1.0, grows)
+    assert (verdict.name, verdict.tolerance, verdict.grows) == ("memory", 2.0, grows)
 
 
-def test_three_samples_are_no_proof() -> None:
-    with pytest.raises(ValueError, match="four samples"):
-        judge([{"memory": 1.0}] * 3)
+def test_two_samples_are_no_proof() -> None:
+    with pytest.raises(ValueError, match="three samples"):
+        judge([{"memory": 1.0}] * 2)

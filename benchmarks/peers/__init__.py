@@ -180,3 +180,6 @@ PEERS: dict[str, Peer] = {
         "the group is not killed with the owner, as systemd would not be.",
     ),
 }
+
+#: What no table has: the matrix must find fault with it.
+CONTROLS: dict[str, Peer] = {"careless": Peer("careless", "signals", "careless", "Signals strangers.")}

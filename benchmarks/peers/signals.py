@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 from benchmarks.peers import Order, Talk
 
@@ -29,6 +30,21 @@ def end(process: subprocess.Popen[bytes], grace: float) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def careless(order: Order, talk: Talk) -> None:
+    """A control: the same, and it signals its own siblings as well, by one that does not end them."""
+    process = order.popen()
+
+    def stop() -> None:
+        process.terminate()
+        above = f"/proc/{os.getppid()}/task/{os.getppid()}/children"
+        for pid in Path(above).read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGCONT)
+        end(process, order.grace)
+
+    talk(stop)
 
 
 def group(order: Order, talk: Talk) -> None:

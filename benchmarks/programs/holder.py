@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks.peers import PEERS, Order
+from benchmarks.peers import CONTROLS, PEERS, Order
 
 #: Seconds that it lives at most.
 LIFETIME = 100
@@ -22,7 +22,7 @@ LIFETIME = 100
 
 def main() -> None:
     signal.alarm(LIFETIME)
-    peer, order, voice = PEERS[sys.argv[1]], Order(**json.loads(sys.argv[2])), int(sys.argv[3])
+    peer, order, voice = (PEERS | CONTROLS)[sys.argv[1]], Order(**json.loads(sys.argv[2])), int(sys.argv[3])
     os.set_inheritable(voice, False)
 
     def say(**told: object) -> None:
