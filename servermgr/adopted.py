@@ -11,9 +11,9 @@ Whom it had started before is held if its parent lived at the adoption. Nobody o
 
 from __future__ import annotations
 
-import multiprocessing.process
 import os
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -25,6 +25,7 @@ from servermgr.stopping import Stopping
 from servermgr.tree import ProcessInfo, StopOutcome, infos
 
 if TYPE_CHECKING:
+    import multiprocessing.process
     from collections.abc import Iterable
 
     from servermgr._trace_story import Story
@@ -35,6 +36,12 @@ Adoptable: TypeAlias = "subprocess.Popen[bytes] | subprocess.Popen[str] | multip
 
 _SHORTEST = 0.001
 _JOIN_SLICE = 0.25
+
+
+def _is_multiprocessing(process: object) -> bool:
+    # Whoever has such a process has loaded its module; whoever has none need not wait for it.
+    module = sys.modules.get("multiprocessing.process")
+    return module is not None and isinstance(process, module.BaseProcess)
 
 
 class AdoptedTree(Pinned):
@@ -52,7 +59,7 @@ class AdoptedTree(Pinned):
 
     def __init__(self, process: Adoptable, story: Story | None = None) -> None:
         super().__init__()
-        if not isinstance(process, (subprocess.Popen, multiprocessing.process.BaseProcess)):
+        if not (isinstance(process, subprocess.Popen) or _is_multiprocessing(process)):
             raise WorkerError(
                 None, f"process must be a subprocess.Popen or a multiprocessing.Process, not {type(process).__name__}"
             )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import tempfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -94,6 +93,8 @@ class Output:
         # Whose it is stands in the name: an owner that is killed before its guardian has a record leaves a log that
         # no record names.
         try:
+            import tempfile  # noqa: PLC0415  # loads while the helper of the first start does, and takes 3 ms
+
             fd, path = tempfile.mkstemp(prefix=f"servermgr-{plain}-{owner_stamp()}-", suffix=".log")
         except OSError as error:
             return self._open_in_memory(error)
