@@ -146,7 +146,7 @@ class Row:
             "ratio": _number(self.ratio),
             "difference": _number(self.difference),
             "columns": [_column_document(column) for column in self.columns],
-            "goals": [{"text": goal.text, "value": _number(goal.value), "met": goal.met} for goal in self.goals],
+            "goals": [_goal_document(goal) for goal in self.goals],
         }
 
 
@@ -162,6 +162,10 @@ def _column_document(column: Column) -> dict[str, Any]:
     }
 
 
+def _goal_document(goal: Verdict) -> dict[str, Any]:
+    return {"text": goal.text, "value": _number(goal.value), "met": goal.met, "why": "" if goal.met else goal.why}
+
+
 def _number(value: float) -> float | None:
     return None if math.isnan(value) else value  # JSON has no NaN
 
@@ -173,6 +177,7 @@ class Verdict:
     text: str
     value: float
     met: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,17 +191,20 @@ class Goal:
         limit: The most that is fine, in the row's unit or as a ratio.
         base: The row of the other case.
         than: What the other case is called, or how the name of the peer begins.
+        why: What stands in the way where it is missed, and where the floor is; for the reader of the table.
     """
 
     kind: Literal["most", "more", "times", "flat", "faster"]
     limit: float
     base: Row | None = None
     than: str = "the first case"
+    why: str = ""
 
     def verdict(self, row: Row) -> Verdict:
         """Check a row."""
         value = self._value(row)
-        return Verdict(self._text(row), value, value >= self.limit if self.kind == "faster" else value <= self.limit)
+        met = value >= self.limit if self.kind == "faster" else value <= self.limit
+        return Verdict(self._text(row), value, met, self.why)
 
     def applies(self, row: Row) -> bool:
         """Whether it can be judged: a peer may not be installed."""

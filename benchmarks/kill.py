@@ -6,10 +6,16 @@ from collections.abc import Iterator
 
 from benchmarks.harness import Contender, Goal, Measurement, Plan, Row, compare, seconds
 from benchmarks.peers import PEERS
-from benchmarks.processes import PATIENCE, answer, forest, module
+from benchmarks.processes import PATIENCE, answer, forest, module, program
 from servermgr import CommandManager
 
-GOALS = (Goal("times", 1.5),)
+WHY = (
+    "A guardian is another process: it must be woken, and its own end awaited, since who hears that all is gone must "
+    "find it gone, too. The column of the floor has just that, and the kernel's figure in it. Beyond the floor "
+    "`kill()` takes down by name who was killed, before each is reaped, and waits for the last word of `waitpid` that "
+    "nobody is left."
+)
+GOALS = (Goal("times", 1.5, why=WHY),)
 
 
 def measure(plan: Plan) -> Iterator[Row]:
@@ -22,23 +28,26 @@ def measure(plan: Plan) -> Iterator[Row]:
 def _compare(size: int, sessions: bool, plan: Plan) -> Row:
     reference = ("kill() each, wait", "each") if sessions else ("killpg(), wait", "group")
     contenders = [
-        Contender("servermgr: stop()", lambda _: _stop(size, sessions), "ours"),
+        Contender("servermgr: kill()", lambda _: _kill(size, sessions), "ours"),
         Contender(reference[0] + " (the kernel's figure)", lambda _: _other(reference[1], size, sessions), "reference"),
         Contender("cgroup.kill", lambda _: _other("cgroup", size, sessions), missing=PEERS["cgroup"].missing),
         Contender("psutil's recipe", lambda _: _other("psutil", size, sessions)),
         Contender("mirakuru: kill()", lambda _: _other("mirakuru", size, sessions), missing=PEERS["mirakuru"].missing),
     ]
+    if not sessions:
+        floor = program("floor", "kill", size)
+        contenders.append(Contender("the floor: a bare fork, asked to", lambda _: float(answer(floor))))
     case = f"{size} processes, {'each its own session' if sessions else 'one session'}"
     rounds = plan.rounds if size < 1000 else plan.fewer(4 if size == 1000 else 6)
     return compare(case, contenders, rounds=rounds, goals=GOALS, warmup=int(size < 1000))
 
 
-def _stop(size: int, sessions: bool) -> float:
+def _kill(size: int, sessions: bool) -> float:
     command = forest(size, sessions=sessions, ignore_term=True)
     manager = CommandManager(command, ready="log:^ready", grace_period=0)
     manager.start(timeout=PATIENCE)
     try:
-        return seconds(manager.stop)  # survivors raise
+        return seconds(manager.kill)  # survivors raise
     finally:
         manager.stop()
 
@@ -50,8 +59,8 @@ def _other(method: str, size: int, sessions: bool) -> float:
 MEASUREMENT = Measurement(
     "kill",
     "Killing a tree that ignores SIGTERM",
-    "From the call until nobody is left and everyone is reaped. One process has forked all others. `stop()` with a "
-    "grace period of 0; the references know the group, or every pid, beforehand; psutil's recipe with SIGKILL; "
+    "From the call until nobody is left and everyone is reaped. One process has forked all others. The "
+    "references know the group, or every pid, beforehand; psutil's recipe with SIGKILL; "
     "mirakuru and `cgroup.kill` until everyone is reaped. The others run in a process to which the orphans come, so "
     "that they need not wait for process 1 to reap.",
     measure,

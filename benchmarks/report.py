@@ -79,7 +79,8 @@ def _table_of(rows: Sequence[Document]) -> str:
     lines = [[*head, f"ours {_MINUS} reference", "goal"]]
     lines += [_line(row) for row in rows]
     notes = [f"{column['name']}: {column['missing']}\n" for column in columns if column["missing"]]
-    return "\n".join([table(lines), *notes])
+    missed = [goal["why"] for row in rows for goal in row["goals"] if goal.get("why")]
+    return "\n".join([table(lines), *notes, *(f"Why a goal is missed: {why}\n" for why in dict.fromkeys(missed))])
 
 
 def _heading(column: Document) -> str:
