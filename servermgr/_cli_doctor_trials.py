@@ -36,12 +36,24 @@ os.wait()
 print("daemon", os.read(told, 20).decode(), flush=True)
 time.sleep(60)
 """
+#: The same where there is no fork: its parent leaves it without a console and with the least of an environment.
+_ESCAPE_WITHOUT_FORK = """
+import os, subprocess, sys, time
+middle = '''
+import os, subprocess, sys
+child = [sys.executable, "-IS", "-c", "import time; time.sleep(60)"]
+bare = {"SYSTEMROOT": os.environ["SYSTEMROOT"]}
+print("daemon", subprocess.Popen(child, env=bare, creationflags=subprocess.DETACHED_PROCESS).pid, flush=True)
+'''
+subprocess.run([sys.executable, "-IS", "-c", middle], check=True)
+time.sleep(60)
+"""
 #: Starts a server, says its pid, and stays until it is killed.
 _OWNER = """
 import sys, time
 sys.path.append(sys.argv[1])
 from servermgr import CommandManager
-server = CommandManager(["sleep", "60"], crash_grace=1.0)
+server = CommandManager([sys.executable, "-IS", "-c", "import time; time.sleep(60)"], crash_grace=1.0)
 server.start()
 print(server.process.pid, flush=True)
 time.sleep(60)
@@ -74,14 +86,15 @@ def _held() -> Finding:
         return Finding(guarantee, MISSING, f"it cannot be started: {error}", "see the cause; sys.executable must run")
     if daemon is None or _outlived(daemon):
         remedy = "on Linux allow prctl(2) in the container's seccomp profile; elsewhere give pidfile=…"
-        return Finding(guarantee, MISSING, "a daemon that forked twice outlived its stop", remedy)
-    return Finding(guarantee, YES, "one that forked twice, left its session and cleared its environment was ended")
+        return Finding(guarantee, MISSING, "a daemon that had left its parent outlived its stop", remedy)
+    return Finding(guarantee, YES, "one that had left its parent, its session and its environment was ended")
 
 
 def _escape() -> Identity | None:
     from servermgr.command import CommandManager  # noqa: PLC0415
 
-    server = CommandManager([sys.executable, "-IS", "-c", _ESCAPE], name="doctor", ready="log:daemon", grace_period=2.0)
+    program = _ESCAPE if hasattr(os, "fork") else _ESCAPE_WITHOUT_FORK
+    server = CommandManager([sys.executable, "-IS", "-c", program], name="doctor", ready="log:daemon", grace_period=2.0)
     with server:
         words = server.output_tail(1)[-1].split()
         return Identity.of(int(words[1]))
@@ -110,7 +123,11 @@ def _owner_killed() -> Finding:
         return Finding(
             guarantee, MISSING, "a program that starts a server cannot be started", "see the traceback above"
         )
-    if _ends(server):
+    ended = _ends(server)
+    for record in sweeping.recorded():
+        if record.worker == server and not record.is_guarded:  # nobody but a sweep removes what he wrote
+            sweeping.end_leftovers(record)
+    if ended:
         return Finding(guarantee, YES, "a program was killed, and its server ended")
     return Finding(guarantee, MISSING, "a program was killed, and its server went on", "run `servermgr sweep`")
 
@@ -143,15 +160,15 @@ def _pidfds() -> Finding:
     if fd < 0:
         remedy = "use Linux 5.3 or later, and allow pidfd_open(2) in the container's seccomp profile"
         return Finding(guarantee, NOTE, "no pidfds: pid and creation time have to do", remedy)
-    os.close(fd)
-    return Finding(guarantee, YES, "there are pidfds")
+    platform.close_pidfd(fd)
+    return Finding(guarantee, YES, "there are pidfds (Windows: handles)")
 
 
 def _serials() -> Finding:
     guarantee = "a pid that is used again within one clock tick is told from that of a record"
     if platform.process_serial(os.getpid()):
         return Finding(guarantee, YES, "pidfds have numbers of their own")
-    remedy = "Linux 6.9 has them; it matters for `servermgr sweep` alone"
+    remedy = "Linux 6.9 has them, Windows tells 100 ns apart; it matters for `servermgr sweep` alone"
     return Finding(guarantee, NOTE, "pidfds have no numbers that can be written down", remedy)
 
 
@@ -189,8 +206,11 @@ def _ledger() -> Finding:
 
 def _other_users() -> Finding:
     guarantee = "a process of the tree that takes another user's rights can be ended"
-    if getattr(os, "geteuid", lambda: 0)() == 0:
+    user = getattr(os, "geteuid", lambda: None)()
+    if user == 0:
         return Finding(guarantee, YES, "this is root")
+    if user is None:
+        return Finding(guarantee, NOTE, "one that runs as another user, or elevated, is named as a survivor")
     text = "a set-uid program such as sudo is named as a survivor"
     return Finding(guarantee, NOTE, text, "run as root, or in a container, if your servers start such programs")
 

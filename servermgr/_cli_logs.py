@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     with _opened(record) as file, contextlib.suppress(KeyboardInterrupt):
         _skip(file, options.lines)
         for line in _lines(file, record if options.follow else None):
-            text = line.decode(errors="replace")
+            text = line.decode(errors="replace").removesuffix("\r")  # Windows' line end is ours to write, too
             if options.json:
                 look.compact({"name": record.name, "line": text})
             else:
@@ -94,7 +94,7 @@ def _lines(file: BinaryIO, followed: Record | None) -> Iterator[bytes]:
         if followed is None or last:
             break
         # Asked before the next look, and not after it: what is written between the two would be lost.
-        last = not followed.guardian.is_alive()
+        last = not (followed.guardian.is_alive() and os.path.exists(followed.path))  # the record goes with the tree
         sleep(0.0 if last else _PAUSE)
     if rest:
         yield rest

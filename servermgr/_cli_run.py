@@ -30,7 +30,8 @@ EPILOG = """\
 The command has the standard streams, the session, the process group and the terminal of `servermgr run`. A signal
 sent to it is passed on, unless the command has got it already (Ctrl-C). When the command has ended, whatever it has
 left behind, daemons included, is named on standard error and ended, politely first. The same happens when `servermgr
-run` itself is killed. It may be the first process of a container: PID 1.
+run` itself is killed. It may be the first process of a container: PID 1. (On Windows nobody of them can be asked, and
+what is left behind is killed at once.)
 
 examples:
   servermgr run -- pytest -x                      nothing of the tests outlives them
@@ -103,10 +104,7 @@ def step(
     grace: float,
     trace: Trace | None = None,
 ) -> Any:
-    """Run the command as a step; see `_cli_step.run_step`. Raises where this system cannot hold one."""
-    if platform.HOLDER is None:
-        raise WorkerError(None, "process trees cannot be held on this system yet, so nothing was started")
-
+    """Run the command as a step; see `_cli_step.run_step`, and `_cli_step_job.run_step` for Windows."""
     name = f"run:{os.path.basename(argv[0])}"
     story = None if trace is None else StepStory(trace, name, shlex.join(argv))
 
@@ -115,7 +113,7 @@ def step(
         if story is not None:
             story.take(message)
 
-    run_step = importlib.import_module("servermgr._cli_step").run_step
+    run_step = importlib.import_module(platform.STEP).run_step
     return run_step(argv, tell=tell, timeout=timeout, grace=grace, name=name, trace=trace is not None)
 
 

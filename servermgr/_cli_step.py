@@ -17,12 +17,13 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 assert sys.platform != "win32"  # see _cli_step_signals
 
 from servermgr import platform
 from servermgr._cli_step_guard import Order, start
+from servermgr._cli_step_outcome import Outcome
 from servermgr._cli_step_signals import Wake, Witness, close_quietly, inherited, open_descriptors, passed_on
 from servermgr._cli_step_tree import StepTree
 from servermgr.deadline import Deadline
@@ -37,30 +38,6 @@ if TYPE_CHECKING:
 
 #: Of those, one means "now" once the command itself has ended.
 _IMPATIENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-
-
-class Outcome(NamedTuple):
-    """How a step ended.
-
-    Attributes:
-        pid: The command's pid; None if it never ran.
-        returncode: Its status, as `Popen.returncode`; None if it never ran or nobody could read it.
-        errno: Why it never ran; 0 if it did.
-        timed_out: Whether all of it was ended for the time it took.
-        interrupted: Whether SIGINT came meanwhile.
-        ended: Who was ended beside the command: pid, name, command line, and `went`, `killed` or `alive: why`.
-        lost: Whether the guard was killed, and the step ended for that reason.
-        seconds: How long all of it took.
-    """
-
-    pid: int | None
-    returncode: int | None
-    errno: int
-    timed_out: bool
-    interrupted: bool
-    ended: tuple[tuple[int, str, str, str], ...]
-    lost: bool
-    seconds: float
 
 
 def run_step(

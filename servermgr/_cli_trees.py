@@ -114,7 +114,7 @@ _DEAD = "no process is known to be of its server: if none is, delete the file"
 
 def processes(record: Record) -> list[ProcessInfo]:
     """Who lives in a recorded tree, parents before their children."""
-    if record.guardian.is_alive():
+    if record.is_guarded and record.guardian.is_alive():
         return infos(platform.descendants(record.guardian.pid))
     leftovers = Leftovers(record)
     try:

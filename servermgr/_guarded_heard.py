@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from servermgr import ledger, nursery, request
+from servermgr._guarded_guardian import Guardian
 
 if TYPE_CHECKING:
     from servermgr.guardian.protocol import Message
@@ -34,13 +35,13 @@ class Heard:
         self._asked = False
         self._adopts = True
         self._members: dict[int, int] | None = None
-        self._guardian_pidfd = -1
+        self._held: Guardian | None = None
         self._story = spec.story
 
     def _hear(self, message: Message, fds: list[int]) -> None:
         """Take a message in. Descriptors that came with it are taken out of `fds`."""
-        if message["is"] == "launched" and fds:
-            self._guardian_pidfd = fds.pop(0)
+        if message["is"] == "launched":
+            self._held = Guardian(message, fds)
         getattr(self, f"_heard_{message['is']}")(message)
 
     def _heard_launched(self, message: Message) -> None:

@@ -94,7 +94,8 @@ def _listens(row: Any, port: int) -> bool:
 
 
 def _from_psutil(row: Any, pid: int | None) -> Listener:
-    return Listener(row.laddr.ip.partition("%")[0], row.laddr.port, pid=pid, fd=row.fd)
+    # Number 0 is nobody's who listens: Windows says so of a socket whose process it does not tell.
+    return Listener(row.laddr.ip.partition("%")[0], row.laddr.port, pid=pid or None, fd=row.fd)
 
 
 def pid_of(listener: Listener, seen: Iterable[Listener]) -> int | None:

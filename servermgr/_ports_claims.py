@@ -13,7 +13,6 @@ import errno
 import json
 import logging
 import os
-import secrets
 from typing import NamedTuple
 
 from servermgr import _ledger_fields, ledger, platform
@@ -71,7 +70,7 @@ class Claimant:
     """
 
     def __init__(self) -> None:
-        self._token = secrets.token_hex(16)
+        self._token = os.urandom(16).hex()
         self._folder = folder()
         self._place = ""
 

@@ -186,7 +186,7 @@ class Census:
 def _record_of(identity: Identity) -> Record | None:
     from servermgr.sweeping import recorded  # noqa: PLC0415  # with the first server
 
-    return next((record for record in recorded() if record.guardian == identity), None)
+    return next((record for record in recorded() if record.is_guarded and record.guardian == identity), None)
 
 
 def _is_ours(stat: ProcessStat, name: str) -> bool:

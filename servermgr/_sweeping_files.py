@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -52,10 +51,12 @@ def _is_run_log(path: str, owner: Identity | None = None) -> bool:
         seen = os.lstat(path)
     except OSError:
         return False
-    private = stat.S_ISREG(seen.st_mode) and stat.S_IMODE(seen.st_mode) == 0o600 and not ledger.distrust(seen)
+    # Windows shows no modes: its access lists say who may write there.
+    closed = stat.S_IMODE(seen.st_mode) == 0o600 or not hasattr(os, "getuid")
+    private = stat.S_ISREG(seen.st_mode) and closed and not ledger.distrust(seen)
     if owner is not None and _stamp(name)[1:] == [str(owner.pid), str(owner.start)]:
         return private
-    return private and os.path.realpath(folder) == os.path.realpath(tempfile.gettempdir())
+    return private and os.path.realpath(folder) == os.path.realpath(_temporary_folder())
 
 
 def _unlink(path: str) -> None:
@@ -123,10 +124,16 @@ def _is_own(path: str) -> bool:
 def _temporary() -> tuple[str, list[str]]:
     """The directory of temporary files, and what is in it."""
     try:
-        folder = tempfile.gettempdir()
+        folder = _temporary_folder()
         return folder, os.listdir(folder)
     except OSError:  # none that can be written to, where a file system is read-only
         return "", []
+
+
+def _temporary_folder() -> str:
+    import tempfile  # noqa: PLC0415  # takes 3 ms, and only a sweep that finds something needs it
+
+    return tempfile.gettempdir()
 
 
 def _is_of_dead_owner(name: str, namespace: str) -> bool:

@@ -4,13 +4,16 @@ There is no guardian between owner and worker, so less can be promised: the tree
 worker, what was seen to descend from it since the adoption, and what is in its session or group where it
 leads one of its own. A daemon that forks twice and clears all traces can leave it, and nobody ends it when
 the owner is killed. `Manager.spawn` promises both.
+
+On Windows the worker is put into a job object: whoever it starts from then on is held, and ends with the owner.
+Whom it had started before is held if its parent lived at the adoption. Nobody of them can be asked to go there.
 """
 
 from __future__ import annotations
 
-import multiprocessing.process
 import os
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -22,6 +25,7 @@ from servermgr.stopping import Stopping
 from servermgr.tree import ProcessInfo, StopOutcome, infos
 
 if TYPE_CHECKING:
+    import multiprocessing.process
     from collections.abc import Iterable
 
     from servermgr._trace_story import Story
@@ -31,6 +35,13 @@ if TYPE_CHECKING:
 Adoptable: TypeAlias = "subprocess.Popen[bytes] | subprocess.Popen[str] | multiprocessing.process.BaseProcess"
 
 _SHORTEST = 0.001
+_JOIN_SLICE = 0.25
+
+
+def _is_multiprocessing(process: object) -> bool:
+    # Whoever has such a process has loaded its module; whoever has none need not wait for it.
+    module = sys.modules.get("multiprocessing.process")
+    return module is not None and isinstance(process, module.BaseProcess)
 
 
 class AdoptedTree(Pinned):
@@ -48,7 +59,7 @@ class AdoptedTree(Pinned):
 
     def __init__(self, process: Adoptable, story: Story | None = None) -> None:
         super().__init__()
-        if not isinstance(process, (subprocess.Popen, multiprocessing.process.BaseProcess)):
+        if not (isinstance(process, subprocess.Popen) or _is_multiprocessing(process)):
             raise WorkerError(
                 None, f"process must be a subprocess.Popen or a multiprocessing.Process, not {type(process).__name__}"
             )
@@ -66,6 +77,7 @@ class AdoptedTree(Pinned):
         self._story = story
         self._told_end = False
         self._events = None if story is None else _events(story, self._pid)
+        self._containment = platform.enclose(self._pid)
         self.listing()
 
     # --- Tree ---------------------------------------------------------------------------------------------------
@@ -83,17 +95,26 @@ class AdoptedTree(Pinned):
     def wait_worker(self, timeout: float | None) -> bool:
         if isinstance(self.process, subprocess.Popen):
             self._wait_popen(self.process, timeout)
-        elif self.status is None:
-            self.process.join(timeout)
+        else:
+            self._join(self.process, Deadline(timeout))
         return self.status is not None
+
+    def _join(self, process: multiprocessing.process.BaseProcess, deadline: Deadline) -> None:
+        # In pieces: on Windows no Ctrl-C is heard in the middle of one.
+        while self.status is None:
+            process.join(deadline.within(_JOIN_SLICE))
+            if deadline.expired:
+                return
 
     def wait_known(self, timeout: float | None) -> bool:
         return True  # from the start
 
     def send_signal(self, number: int) -> None:
-        if self.status is None:
-            if self._events is not None:
-                self._events.signalled(self._pid, number)
+        if self._events is not None and self.status is None:
+            self._events.signalled(self._pid, number)
+        if isinstance(self.process, subprocess.Popen):
+            self.process.send_signal(number)
+        elif self.status is None:
             os.kill(self._pid, number)  # not reaped, so the number is its own
 
     def ask_stop(self, number: int, grace: float) -> None:
@@ -157,9 +178,27 @@ class AdoptedTree(Pinned):
             roots.append(self._pid)
             worker = pin(self._pid)
             yield from [] if worker is None else [worker]
+        yield from self._contained()
         yield from self.descendants_of(roots)
         if self._ending:  # a pass over the machine, so only when it is needed
             yield from self._of_session()
+
+    def _contained(self) -> Iterable[Held]:
+        if self._containment is None:
+            return
+        for pid in self._containment.pids():
+            held = pin(pid)
+            if held is not None and held.pid in self._containment.pids():
+                yield held
+            elif held is not None:
+                held.close()
+
+    def close(self) -> None:
+        super().close()
+        if self._containment is not None:
+            self._containment.release()  # whoever is let go of lives on
+            self._containment.close()
+            self._containment = None
 
     def _of_session(self) -> Iterable[Held]:
         """Who is in a session or group that the worker led: orphans of it, which no parent link shows.
@@ -218,14 +257,14 @@ class AdoptedTree(Pinned):
         if process.poll() is not None:
             return
         held = self._held.get(self._pid)
-        if timeout is None:
-            process.wait()
+        if timeout is None and self._containment is None:
+            process.wait()  # on Windows no Ctrl-C would be heard
         elif held is not None and held.pidfd >= 0:
             platform.wait_readable([held.pidfd], timeout)  # Popen.wait(timeout) would notice up to 50 ms late
         else:
             self._wait_slowly(timeout)
 
-    def _wait_slowly(self, timeout: float) -> None:
+    def _wait_slowly(self, timeout: float | None) -> None:
         deadline, pause = Deadline(timeout), _SHORTEST
         while self.status is None and not deadline.expired:
             sleep(deadline.within(pause))

@@ -7,7 +7,6 @@ Every error of this package is a `WorkerError`; the subclasses are also kin of t
 from __future__ import annotations
 
 import errno
-import pickle
 import signal
 
 TYPE_CHECKING = False
@@ -113,6 +112,8 @@ class WorkerError(Exception):
 
 def _portable(cause: BaseException | None) -> BaseException | None:
     try:
+        import pickle  # noqa: PLC0415  # an error is made often, and rarely sent to another process
+
         pickle.loads(pickle.dumps(cause))  # noqa: S301  # our own bytes; some exceptions pickle but do not unpickle
     except Exception:  # noqa: BLE001  # a pickle hook of a foreign exception may raise anything at all
         return RuntimeError(repr(cause))

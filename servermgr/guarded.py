@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from servermgr import ledger, nursery, platform, request, sweeping
+from servermgr._guarded_guardian import wait_end
 from servermgr._guarded_heard import Heard
 from servermgr.deadline import Deadline
 from servermgr.errors import GuardianError
@@ -81,8 +82,8 @@ class GuardedTree(Heard):
             return
         self._asked = False
         self._overdue = Deadline(grace + KILL_PATIENCE + _SLACK)
-        if self._guardian_pidfd >= 0:  # a guardian that is stopped, with a nursery that is gone, hears nothing
-            platform.signal_pidfd(self._guardian_pidfd, platform.SIGCONT)
+        if self._held is not None:  # a guardian that is stopped, with a nursery that is gone, hears nothing
+            self._held.signal(platform.SIGCONT)
         if self._say({"do": "stop", "signal": int(number), "grace": grace}):
             self._wait(lambda: self._asked or self._outcome is not None, KILL_PATIENCE)
 
@@ -98,8 +99,8 @@ class GuardedTree(Heard):
     def _replace_guardian(self) -> None:
         """It should have given up on survivors long ago: it hangs. The nursery, or we, do its work."""
         _log.error("%s: guardian %s does not finish its stop and is killed", self.spec.argv[0], self.guardian)
-        if self._guardian_pidfd >= 0:
-            platform.signal_pidfd(self._guardian_pidfd, platform.SIGKILL)
+        if self._held is not None:
+            self._held.signal(platform.SIGKILL)
         self._wait(lambda: self._outcome is not None, None)
 
     def processes(self) -> list[ProcessInfo]:
@@ -200,12 +201,8 @@ class GuardedTree(Heard):
     def _wait_guardian(self) -> None:
         """The guardian's own end follows its last word at once; who has heard "gone" must find it gone, too."""
         with self._condition:  # another thread may close it meanwhile
-            # Without a pidfd its socket tells: the nursery closes the last copy of it when it has reaped the guardian.
-            its = self._guardian_pidfd if self._guardian_pidfd >= 0 else self._socket.fileno()
-            fd = os.dup(its) if its >= 0 else -1
-        if fd >= 0:
-            platform.wait_readable([fd], KILL_PATIENCE)
-            os.close(fd)
+            fd = -1 if self._held is None else self._held.end_event(self._socket.fileno())
+        wait_end(fd)
 
     def _close(self) -> None:
         with self._condition:
@@ -219,9 +216,8 @@ class GuardedTree(Heard):
 
     def _close_descriptors(self) -> None:
         self._socket.close()
-        if self._guardian_pidfd >= 0:
-            os.close(self._guardian_pidfd)
-            self._guardian_pidfd = -1
+        if self._held is not None:
+            self._held.close()
 
 
 def warm_up() -> None:

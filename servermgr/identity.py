@@ -97,12 +97,12 @@ class Held:
                 os.kill(self.pid, number)
         finally:
             if pidfd >= 0:
-                os.close(pidfd)
+                platform.close_pidfd(pidfd)
 
     def close(self) -> None:
         """Let go of it. Calling it again is fine; what is signalled afterwards is identified anew."""
         if self.pidfd >= 0:
-            os.close(self.pidfd)
+            platform.close_pidfd(self.pidfd)
             self.pidfd = -1
 
 

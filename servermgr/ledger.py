@@ -48,7 +48,7 @@ class Record(NamedTuple):
         marker: The value of `SERVERMGR_TREE` in the tree's environment.
         realm: Where the numbers below mean something; see `identity.realm`.
         owner: The process that called `start`.
-        guardian: The guardian.
+        guardian: The guardian; see `is_guarded`.
         worker: The worker, once it was known; the launcher of a daemonizing server until then.
         session: The session that the command was started in: its launcher's pid.
         argv: The command.
@@ -83,6 +83,11 @@ class Record(NamedTuple):
     grace_period: float
     crash_grace: float
     started: float
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether it is a guardian; on Windows the entry names the owner instead, or the worker of a kept tree."""
+        return self.guardian not in (self.owner, self.worker)
 
 
 def directory() -> str:

@@ -5,6 +5,7 @@
 | identity | the record's worker, by pid, creation time and serial number |
 | marker | exactly our 128 random bits in the environment it was started with |
 | pidfile | the pidfile names it, and it carries one of the two above |
+| containment | it is in the job object that is called by our 128 random bits (Windows) |
 | descent | its parents lead to one of those |
 
 What carries none of it is not touched: a daemon that has left its parents, cleared its environment and was
@@ -75,6 +76,7 @@ class Leftovers(Pinned):
     def find(self) -> Iterable[Held]:
         yield from self._recorded()
         yield from self._named_by_pidfile()
+        yield from self._contained()
         yield from self._marked()
         for held in self.descendants_of(self.known()):
             self.evidence.setdefault(held.pid, "descent")
@@ -103,6 +105,13 @@ class Leftovers(Pinned):
             held = self._pin_if(pid, self._is_marked)
             if held is not None:
                 self.evidence.setdefault(held.pid, "marker")
+                yield held
+
+    def _contained(self) -> Iterator[Held]:
+        for pid in platform.contained(self._record.marker):
+            held = self._pin_if(pid, lambda held: held.pid in platform.contained(self._record.marker))
+            if held is not None:
+                self.evidence.setdefault(held.pid, "containment")
                 yield held
 
     def _is_marked(self, held: Held) -> bool:

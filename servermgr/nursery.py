@@ -16,7 +16,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from servermgr import platform
-from servermgr.errors import GuardianError
+from servermgr.errors import GuardianError, describe_status
 from servermgr.guardian import protocol
 from servermgr.losses import say_lost
 from servermgr.platform import abilities
@@ -68,7 +68,8 @@ class _Nursery:
         # The launcher ends as soon as the nursery proper has been forked off.
         _, complaint = self._launcher.communicate()
         if self._launcher.returncode != 0:
-            text = complaint.decode(errors="replace").strip()
+            # Not again by itself: it may have been killed just behind its fork, and its child have the order already.
+            text = complaint.decode(errors="replace").strip() or describe_status(self._launcher.returncode)
             raise GuardianError(None, f"the guardian cannot be started by {sys.executable}: {text}")
         self._ready = True
         for loss in platform.losses():
@@ -153,6 +154,9 @@ def _send(message: protocol.Message, fds: Sequence[int]) -> None:
                 _retire()
                 if attempt:
                     raise GuardianError(error, "the helper that makes guardians ends as soon as it starts") from error
+            except GuardianError:
+                _retire()  # the next start is tried with a new one
+                raise
             else:
                 return
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import tempfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -23,8 +22,10 @@ if TYPE_CHECKING:
 
     Target: TypeAlias = int | str | os.PathLike[str] | IO[bytes] | IO[str] | None
 
-# Python's descriptors are not inherited anyway (PEP 446); the flag closes the gap to another thread's fork.
+# Python's descriptors are not inherited anyway (PEP 446); the flag closes the gap to another thread's fork. Windows
+# has none, and would turn line ends into others while it reads.
 _CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+_BINARY: int = getattr(os, "O_BINARY", 0)
 #: How much of the end of the output is kept in memory once the server is gone, in bytes.
 TAIL_BYTES = 16384
 TAIL_LINES = 20
@@ -68,7 +69,7 @@ class Output:
         if isinstance(target, int):
             return self._borrow(target)
         if isinstance(target, (str, os.PathLike)):
-            return self._open_path(os.path.abspath(target), os.O_CREAT)
+            return self._open_path(os.path.abspath(target), create=True)
         return self._borrow_file(target)
 
     def _borrow_file(self, file: IO[bytes] | IO[str]) -> int:
@@ -92,13 +93,15 @@ class Output:
         # Whose it is stands in the name: an owner that is killed before its guardian has a record leaves a log that
         # no record names.
         try:
+            import tempfile  # noqa: PLC0415  # loads while the helper of the first start does, and takes 3 ms
+
             fd, path = tempfile.mkstemp(prefix=f"servermgr-{plain}-{owner_stamp()}-", suffix=".log")
         except OSError as error:
             return self._open_in_memory(error)
         os.close(fd)
         self.removes = True
         try:
-            return self._open_path(path, 0)
+            return self._open_path(path, create=False)
         except BaseException:  # such as: no descriptor left
             os.unlink(path)
             raise
@@ -114,15 +117,14 @@ class Output:
         self.path = link if os.path.exists(link) else None
         return fd
 
-    def _open_path(self, path: str, flags: int) -> int:
+    def _open_path(self, path: str, *, create: bool) -> int:
         if _is_fifo(path):  # opening it would wait for a reader, for ever
             raise LaunchError(None, f"cannot write the output to {path}: it is a FIFO")
-        # O_APPEND: worker and children share the file, and none may write over another's lines.
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | _CLOEXEC | flags, 0o600)
+        fd = platform.open_append(path, create=create)  # the tree shares it, and none may write over another's lines
         try:
             found = os.fstat(fd)
             if stat.S_ISREG(found.st_mode):  # what a device was told cannot be read again
-                self._reader = os.open(path, os.O_RDONLY | _CLOEXEC)
+                self._reader = os.open(path, os.O_RDONLY | _BINARY | _CLOEXEC)
                 self.path = path
                 self.start = found.st_size
         except BaseException:
@@ -169,8 +171,8 @@ class Output:
         if self.removes and self.path is not None:
             try:
                 os.unlink(self.path)
-            except FileNotFoundError:
-                pass  # the guardian has done it
+            except (FileNotFoundError, PermissionError):
+                pass  # the guardian has done it; somebody reads it (Windows), and a later sweep removes it
 
 
 def owner_stamp() -> str:

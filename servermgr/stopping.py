@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import time
 
-from servermgr.platform import SIGCONT, SIGKILL
+from servermgr.platform import SIGCONT, SIGKILL, Unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
             """The process's name, or None once it has ended (also as a zombie that nobody has reaped yet)."""
 
         def signal(self, pid: int, number: int) -> None:
-            """Signal a member by proven identity; one that is gone is no error. Raises PermissionError."""
+            """Signal a member by proven identity; one that is gone is no error.
+
+            Raises PermissionError, and Unheard for a polite signal where the system has no way to send one.
+            """
 
         def kill_groups(self) -> bool:
             """Kill what can be killed in one stroke; returns whether `slain` will tell who died of it."""
@@ -156,6 +159,9 @@ class Stopping:
             self._members.signal(pid, SIGCONT)
         except PermissionError:
             self._refused.add(pid)
+        except Unheard:
+            del self._asked[pid]
+            self.hurry(0.0)  # nobody knows that he should go, so nothing comes of waiting
 
     def _kill(self, now: float) -> float | None:
         if self._killing_since is None:

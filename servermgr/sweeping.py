@@ -42,7 +42,8 @@ class Swept(NamedTuple):
 
     Attributes:
         pid, name: Which process.
-        evidence: What claimed it: `identity`, `marker`, `pidfile`, `descent`; see `servermgr.leftovers`.
+        evidence: What claimed it: `identity`, `marker`, `pidfile`, `containment`, `descent`; see
+            `servermgr.leftovers`.
         done: `went` (politely), `killed`, `alive` (with the reason), or `found` in a dry run.
     """
 
@@ -178,7 +179,9 @@ def _sweep(record: Record, *, ask: bool = False) -> SweptTree:
 
 def _let_guardian_work(record: Record, *, ask: bool) -> bool:
     """A guardian that lives ends its tree better than anyone: wait for it, wake it, and only then replace it."""
-    guardian = None if record.guardian.pid == os.getpid() else pin(record.guardian.pid)
+    if not record.is_guarded or record.guardian.pid == os.getpid():
+        return False
+    guardian = pin(record.guardian.pid)
     if guardian is None:
         return False
     try:

@@ -37,6 +37,7 @@ FLOORS = (
         "adopted",
         "guarded",
         "guardian",
+        "job",
         "launching",
         "ledger",
         "nursery",
@@ -68,7 +69,7 @@ GUARDIAN_MAY_NOT = {
 MOST_LINES = 300
 
 #: Rooms that no user enters.
-INNER = {"adopted", "guarded", "guardian", "leftovers", "nursery", "pinned", "platform", "stopping"}
+INNER = {"adopted", "guarded", "guardian", "job", "leftovers", "nursery", "pinned", "platform", "stopping"}
 
 #: Names that are documented once, on `ManagerInterface`.
 INTERFACE = {"health", "ready_wait", "start", "stop", "wait"}

@@ -504,18 +504,49 @@ def test_one_that_waits_is_none_of_the_orphans_that_the_nursery_ends(tmp_path: P
         assert spare_of(server.nursery) == spare
 
 
-def test_one_that_waits_leaves_with_the_owner(tmp_path: Path) -> None:
+def test_one_that_waits_leaves_managerthe_owner(tmp_path: Path) -> None:
     with wreck(sh(FAMILY, tmp_path)) as doomed:
         spare = spare_of(doomed.nursery)
         doomed.kill()
         gone(spare, doomed.nursery)
 
 
-def test_one_that_waits_leaves_with_the_nursery() -> None:
+def test_one_that_waits_leaves_managerthe_nursery() -> None:
     with held(SLEEP) as server:
         spare = spare_of(server.nursery)
         killed(server.nursery)
         gone(spare)
+
+
+# ---- helpers that do not start --------------------------------------------------------------------------------
+
+STARTS_TWICE = """
+import sys, servermgr
+sys.executable = sys.argv[1]
+for _ in range(2):
+    manager = servermgr.CommandManager(["sleep", "60"], name="tried")
+    try:
+        manager.start()
+        print("started", manager.stop().status)
+    except servermgr.errors.GuardianError as error:
+        print(str(error).splitlines()[0])
+"""
+
+
+@pytest.mark.parametrize(("fault", "why"), [("kill -9 $$", "SIGKILL"), ("echo broken >&2; exit 3", "broken")])
+@pytest.mark.parametrize("ever", [False, True], ids=["once", "always"])
+def test_a_helper_that_cannot_start_fails_that_start_alone(tmp_path: Path, fault: str, why: str, ever: bool) -> None:
+    """The error says why; the next start is tried with another helper."""
+    wrapper = tmp_path / "python"
+    guard = "" if ever else f'[ -e "{tmp_path}/met" ] || '
+    wrapper.write_text(
+        f'#!/bin/sh\n{guard}{{ : >"{tmp_path}/met"; sleep 0.3; {fault}; }}\nexec "{sys.executable}" "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    first, second = run_script(STARTS_TWICE, wrapper).stdout.splitlines()
+    assert f"the guardian cannot be started by {wrapper}" in first
+    assert why in first
+    assert second == (first if ever else "started -15")
 
 
 LEAVES_WITHOUT_STOP = """
@@ -540,7 +571,7 @@ def test_an_owner_that_ends_without_its_helpers_leaves_nobody() -> None:
     assert recorded() == []
 
 
-def test_a_guardian_is_killed_with_its_owner(tmp_path: Path) -> None:
+def test_a_guardian_is_killed_managerits_owner(tmp_path: Path) -> None:
     """The nursery is the last one up: it ends the tree, and then itself. Without any sweep."""
     for order in ("guardian first", "owner first"):
         with wreck(sh(FAMILY, tmp_path)) as doomed:

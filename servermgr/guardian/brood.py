@@ -83,6 +83,9 @@ class Brood:
     def launched(self, pid: int) -> None:
         """The command runs as `pid`."""
 
+    def ending(self) -> None:
+        """A stop begins."""
+
     def watch(self) -> float | None:
         """Do what has to be done from time to time; returns the seconds until the next time. None: nothing has."""
         return None

@@ -91,21 +91,30 @@ class Flock(Brood):
         self._look(marks=False)
         return pause
 
+    def ending(self) -> None:
+        self._since = time.monotonic()  # as often as in the beginning, for an end that nobody tells us
+
     def _look(self, *, marks: bool) -> None:
         began = time.monotonic()
-        table = {stat.pid: stat for stat in platform.processes()}
-        if os.getpid() not in table:  # nothing was read (no process or descriptor left), which says nothing of anyone
+        if not self._read():
             return
-        self._table = table
-        before = self._members
+        table, before = self._table, self._members
         known = {pid: seen for pid, seen in before.items() if pid in table and table[pid].start == seen[0]}
         self._grow(known, platform.marked(self._marker, set()) if marks else ())
         self._members = {pid: seen for pid, seen in known.items() if self._lives(pid)}
-        self._former.update(pid for pid in before if pid not in self._members)
+        if self._awaits_pidfile:
+            self._former.update(pid for pid in before if pid not in self._members)
         self._quiet = 0 if self._members else self._quiet + marks
         self._slate.write(self._members)
+        self._cost = time.monotonic() - began
+
+    def _read(self) -> bool:
+        table = {stat.pid: stat for stat in platform.processes()}
+        if os.getpid() not in table:  # nothing was read (no process or descriptor left), which says nothing of anyone
+            return False
+        self._table = table
         self._read_at = time.monotonic()
-        self._cost = self._read_at - began
+        return True
 
     def _lives(self, pid: int) -> bool:
         return self._table[pid].state not in "ZX" or platform.is_alive(pid)
@@ -124,8 +133,8 @@ class Flock(Brood):
             stat = self._table.get(pid)
             if stat is None or self._is_alien(pid):
                 continue
-            # Read once: of one that has ended the system may not tell it any more.
-            session = known[pid][1] if pid in known else stat.session
+            # Of one that has ended the system may not tell it; one that lives may have left the one that is remembered.
+            session = stat.session or known.get(pid, (0, 0))[1]
             known[pid] = (stat.start, session)
             linked = children.get(pid, []) + ([] if session in apart else sessions.get(session, []))
             front += [other for other in linked if other not in known]
@@ -141,7 +150,7 @@ class Flock(Brood):
     def members(self) -> dict[int, int]:
         """Who is in it, as pid → parent's pid, 0 for a parent that is not in it."""
         self._look(marks=False)
-        parents = {pid: self._table[pid].ppid for pid in self._members}
+        parents = {pid: self._table[pid].ppid for pid in self._members if pid in self._table}
         return {pid: parent if parent in parents else 0 for pid, parent in parents.items()}
 
     def listing(self) -> Iterable[int]:
@@ -149,9 +158,8 @@ class Flock(Brood):
         return list(self._members)
 
     def name_of(self, pid: int) -> str | None:
-        if pid not in self._members:
-            return None
-        return self._table[pid].name if self._is_fresh() else super().name_of(pid)
+        # As the last reading has it: another one for each name would take longer than they live.
+        return self._table[pid].name if pid in self._members and pid in self._table else None
 
     def holds(self, pid: int) -> bool:
         if pid in self._members and self._is_fresh():
@@ -162,7 +170,8 @@ class Flock(Brood):
         return pid in self._members
 
     def accepts(self, pid: int, written: int, uid: int) -> bool:
-        if self.holds(pid) or self._takes(pid, written, uid):
+        # Once: whoever follows the first one descends from him.
+        if self.holds(pid) or (self._awaits_pidfile and self._takes(pid, written, uid)):
             self._awaits_pidfile = False
             return True
         return False
@@ -212,13 +221,15 @@ class Flock(Brood):
                 os.close(pidfd)
 
     def _is_itself(self, pid: int, start: int) -> bool:
-        stat = self._table[pid] if self._is_fresh() else platform.read_stat(pid)
+        if not self._is_fresh() and not self._read():  # one reading for all who are signalled in a row
+            return False
+        stat = self._table.get(pid)
         return stat is not None and stat.start == start
 
     def kill_groups(self) -> bool:
         # Who dies of it is nobody's of ours to reap: whoever lives now is killed now.
         self.listing()
-        slain = {pid: self._table[pid].name for pid in self._members}
+        slain = {pid: self._table[pid].name for pid in self._members if pid in self._table}
         super().kill_groups()
         self._slain = slain
         return False

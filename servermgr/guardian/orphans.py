@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from servermgr.guardian.slate import Slate
 
 
+#: Seconds between two looks at processes that are not our children.
+_GLANCE = 0.05
 #: What a stand-in must know of a tree to end it.
 _NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker", "scratch")
 
@@ -110,7 +112,8 @@ class StandIn:
         due = self._stopping.step()
         if self._stopping.finished:
             self._finish(self._stopping)
-        return due
+        # Whoever did not come to us ends without a word.
+        return due if due is None or self._slate is None else min(due, _GLANCE)
 
     def _left(self) -> Brood:
         """Who is left of the tree."""

@@ -16,7 +16,7 @@ To a guardian::
 
 From a guardian::
 
-    {"is": "launched", "pid": n, "guardian": n, "adopts": b}
+    {"is": "launched", "pid": n, "guardian": n, "start": n, "adopts": b}
                                    with the guardian's pidfd attached, where there are pidfds
     {"is": "members", "parents": {…}}             pid → parent's pid
     {"is": "failed", "stage": s, "errno": n}      the command did not start; nothing is left

@@ -20,13 +20,16 @@ class Record:
         draft: Its beginning, as `ledger.draft` makes it.
 
     Attributes:
+        start: The guardian's own creation time.
         failure: Why it could not be written; empty if it was, or was not wanted.
     """
 
     def __init__(self, path: bytes, draft: bytes) -> None:
         self._path = path
         self._draft = draft
-        self._guardian = _identity(os.getpid())
+        own = platform.read_stat(os.getpid())
+        self.start = 0 if own is None else own.start
+        self._guardian = f"[{os.getpid()}, {self.start}, {platform.process_serial(os.getpid())}]"
         self._started = time.monotonic()
         self._written: tuple[int, int] | None = None
         self.failure = ""

@@ -29,6 +29,7 @@ class Strays(Flock):
         self._reap_all = reap
         self._number = worker
         self._childless = True
+        self._look(marks=True)
 
     def _living_worker(self) -> int | None:
         # The number was read from a file: only as that of a member does it mean anything.

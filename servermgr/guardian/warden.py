@@ -146,7 +146,7 @@ class Warden:
             self._events.say("guardian", os.getpid())
             self._events.spawned(pid)
         message = {"is": "launched", "pid": pid, "guardian": os.getpid(), "unrecorded": self._record.failure}
-        message["adopts"] = self._adopts
+        message |= {"adopts": self._adopts, "start": self._record.start}
         self._tell(message, (own,) if own >= 0 else ())
         if own >= 0:
             os.close(own)
@@ -209,6 +209,7 @@ class Warden:
             self._stop(self._spec["stop_signal"], self._spec["grace_period"])
         dues = [self._brood.watch(), self._watch.due(), self._follow_worker(), self._step_stop(), self._step_events()]
         if self._brood.empty() and not self._told_done:
+            self._follow_worker()  # who was not our child is seen to have ended with the last look, and not before
             self._tell_done()
         return min((due for due in dues if due is not None), default=None)
 
@@ -232,6 +233,7 @@ class Warden:
             self._events.say("stop", os.getpid(), grace=grace)
         if self._stopping is None or self._stopping.finished:
             self._follow_worker()  # the pidfile may name another process by now
+            self._brood.ending()
             self._stopping = Stopping(self._brood, number, grace)
             self._told_done = False
         else:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
+from servermgr.platform.unheard import Unheard
+
 #: For tests: `posix` in this variable makes Linux do without all that other POSIX systems do not have. The guardian
 #: is handed it on.
 CHOICE_VARIABLE = "SERVERMGR_PLATFORM"
@@ -21,17 +23,22 @@ if sys.platform == "win32":
         NAME,
         SIGCONT,
         SIGKILL,
+        STEP,
         all_pids,
         become_subreaper,
         boot_id,
         children,
+        close_pidfd,
+        contained,
         descendants,
+        enclose,
         environment_holds,
         exit_event,
         is_alive,
         losses,
         marked,
         memory_file,
+        open_append,
         open_pidfd,
         pid_namespace,
         process_facts,
@@ -45,6 +52,7 @@ if sys.platform == "win32":
         wait_readable,
     )
 elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
+    from servermgr.platform.descriptors import close_pidfd, contained, enclose, open_append
     from servermgr.platform.linux import (
         ABILITIES,
         ADOPTED_ABILITIES,
@@ -52,6 +60,7 @@ elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
         NAME,
         SIGCONT,
         SIGKILL,
+        STEP,
         all_pids,
         become_subreaper,
         children,
@@ -72,6 +81,7 @@ elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
     from servermgr.platform.linux_facts import boot_id, memory_file, pid_namespace, process_facts, socket_inodes
     from servermgr.platform.polling import wait_readable
 else:
+    from servermgr.platform.descriptors import close_pidfd, contained, enclose, open_append
     from servermgr.platform.polling import wait_readable
     from servermgr.platform.posix import (
         ABILITIES,
@@ -80,6 +90,7 @@ else:
         NAME,
         SIGCONT,
         SIGKILL,
+        STEP,
         all_pids,
         become_subreaper,
         boot_id,
@@ -111,17 +122,23 @@ __all__ = [
     "NAME",
     "SIGCONT",
     "SIGKILL",
+    "STEP",
+    "Unheard",
     "all_pids",
     "become_subreaper",
     "boot_id",
     "children",
+    "close_pidfd",
+    "contained",
     "descendants",
+    "enclose",
     "environment_holds",
     "exit_event",
     "is_alive",
     "losses",
     "marked",
     "memory_file",
+    "open_append",
     "open_pidfd",
     "pid_namespace",
     "process_facts",

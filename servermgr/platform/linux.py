@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 NAME = "linux"
 #: The module that holds process trees here.
 HOLDER: str | None = "servermgr.guarded"
+#: The module that runs a command in the place of this process, for `servermgr run`.
+STEP = "servermgr._cli_step"
 SIGKILL: int = signal.SIGKILL
 SIGCONT: int = signal.SIGCONT
 #: See `abilities`. Launched: all of them.

@@ -26,6 +26,8 @@ assert sys.platform != "win32"  # chosen by platform/__init__.py alone
 NAME = "posix"
 #: The module that holds process trees here.
 HOLDER: str | None = "servermgr.guarded"
+#: The module that runs a command in the place of this process, for `servermgr run`.
+STEP = "servermgr._cli_step"
 SIGKILL: int = signal.SIGKILL
 SIGCONT: int = signal.SIGCONT
 #: See `abilities`. Not `DAEMONS` and `STORMS`: their links to the tree are gone before anyone can have read them.
@@ -259,16 +261,16 @@ def marked(entry: bytes, strangers: set[int]) -> Iterator[int]:
 
 
 def _in_environment(entry: bytes, *selection: str) -> set[int]:
-    _, text = _ask(_WITH_ENVIRONMENT, *selection, "-o", "pid=,command=")
+    # Arguments and environment are shown as one text, and `grep NAME=value` has the words as an argument: so once more
+    # without the environment, if anyone has them at all.
+    found = _saying(entry, _WITH_ENVIRONMENT, *selection)
+    return found - _saying(entry, "-ww", *selection) if found else found
+
+
+def _saying(entry: bytes, *arguments: str) -> set[int]:
+    _, text = _ask(*arguments, "-o", "pid=,command=")
     rows = (line.split() for line in text.splitlines() if entry in line)
-    found = {int(words[0]) for words in rows if entry in words[1:] and words[0].isdigit()}
-    return {pid for pid in found if not _in_command(entry, pid)}
-
-
-def _in_command(entry: bytes, pid: int) -> bool:
-    # Arguments and environment are shown as one text: `grep NAME=value` has the words as an argument.
-    _, text = _ask("-ww", "-p", str(pid), "-o", "command=")
-    return entry in text.split()
+    return {int(words[0]) for words in rows if entry in words[1:] and words[0].isdigit()}
 
 
 def process_serial(pid: int) -> int:

@@ -117,7 +117,8 @@ def main() -> None:
         manager.start(wait=False)
         process = manager.process
         records = servermgr.recorded()
-        guardian = records[-1].guardian.pid if records and order["way"] == SPAWNED else None
+        guarded = order["way"] == SPAWNED and records and records[-1].is_guarded
+        guardian = records[-1].guardian.pid if guarded else None
         print(json.dumps({"pid": process.pid, "guardian": guardian}), flush=True)
     else:
         manager = None

@@ -35,7 +35,8 @@ Each scenario has a negative control: without servermgr, or without its guardian
 `linux` is what Linux uses. `posix` is what macOS and the BSDs use; it was run on Linux with everything switched off
 that other systems do not have (`SERVERMGR_PLATFORM=posix`: no pidfd, no subreaper, no /proc, ps(1) alone), so what it
 does with kqueue(2) (the owner's death, as an event) and with FreeBSD's procctl(2) (a reaper, which holds `daemons` and
-`storms` as well) was not run. `windows`: see the header of `servermgr/platform/windows.py`.
+`storms` as well) was not run. `windows` was run under Wine 8.0 with CPython 3.11, by `scripts/test-wine`: an emulation,
+so no proof for Windows itself. See `docs/windows-and-wine.md`.
 """
 
 
@@ -45,8 +46,8 @@ def write(path: Path, outcomes: Iterable[tuple[Cell, str]]) -> None:
     before = read(path) if path.exists() else {}
     lines = [HEAD, *_table({**before, **{cell: _word(text) for cell, text in found.items()}})]
     lines += _meanings()
-    escapes = _escapes(found) or _section(path)
-    path.write_text("\n".join([*lines, "", *escapes]) + "\n", encoding="utf-8")
+    escapes = _escapes(found, _section(path)) or _section(path)
+    path.write_text("\n".join([*lines, "", *escapes]) + "\n", encoding="utf-8", newline="\n")
 
 
 def _word(outcome: str) -> str:
@@ -74,8 +75,8 @@ def _meanings() -> list[str]:
 ESCAPES = "## What gets away where it is not claimed"
 
 
-def _escapes(found: dict[Cell, str]) -> list[str]:
-    """What the run saw of scenarios that are not claimed, in its own words."""
+def _escapes(found: dict[Cell, str], before: list[str]) -> list[str]:
+    """What the run saw of scenarios that are not claimed, in its own words; of other cells, what stood there."""
     seen = {cell: text for cell, text in found.items() if text != HELD}
     if not any(":" in text for text in seen.values()):
         return []
@@ -86,7 +87,15 @@ def _escapes(found: dict[Cell, str]) -> list[str]:
         "",
     ]
     lines += ["| scenario | backend | way | seen |", "|---|---|---|---|"]
-    return lines + [f"| {c.scenario} | {c.backend} | {c.way} | {t.partition(': ')[2]} |" for c, t in seen.items()]
+    rows = [line for line in "\n".join(before).splitlines() if line.startswith("| ") and line.count("|") == 5]
+    kept = [row for row in rows[1:] if Cell(*row.strip("| ").split(" | ")[:3]) not in found]
+    new = [f"| {c.scenario} | {c.backend} | {c.way} | {t.partition(': ')[2]} |" for c, t in seen.items()]
+    return lines + sorted(kept + new, key=_place)
+
+
+def _place(row: str) -> tuple[int, int, int]:
+    scenario, backend, way = row.strip("| ").split(" | ")[:3]
+    return list(SCENARIOS).index(scenario), list(BACKENDS).index(backend), WAYS.index(way)
 
 
 def _section(path: Path) -> list[str]:

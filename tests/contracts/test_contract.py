@@ -19,6 +19,7 @@ from contract_backends import BACKENDS, Backend, Cell, cells
 from contract_runs import Run
 from contract_scenarios import SCENARIOS, Broken
 
+from servermgr import platform
 from servermgr.platform import abilities
 
 if TYPE_CHECKING:
@@ -102,8 +103,8 @@ def test_every_ability_has_a_scenario() -> None:
 def unclaimed(cell: Cell, new_run: Callable[..., Run]) -> str:
     try:
         perform(cell, new_run)
-    except Broken as broken:
-        return f"not claimed: {broken}"
+    except (Broken, AssertionError) as broken:  # also a start that is refused
+        return f"not claimed: {str(broken).splitlines()[0]}"
     return "not claimed: held this time"
 
 
@@ -126,6 +127,8 @@ def test_without_the_mechanism_the_leak_is_seen(name: str, new_run: Callable[...
 
 def test_without_the_mechanism_the_owners_death_leaves_all(new_run: Callable[..., Run]) -> None:
     """The negative control of the scenarios in which the owner is killed."""
+    if abilities.OWNER_DEATH in platform.ADOPTED_ABILITIES:
+        pytest.skip("here an adopted process ends with its owner, too; tests/windows has another control")
     run = new_run("family", {})
     owner = run.start("Popen")
     owner.kill()
