@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _PACE, _SHORTEST, _LONGEST = 0.05, 0.02, 1.0
 #: A reading costs no more than this share of one processor.
 _COST = 0.1
+#: The pause between two looks at an end, as a multiple of what one takes.
+_REST = 2.0
 #: Seconds for which a reading is the truth about a creation time.
 _LATEST = 0.05
 #: Seconds for a daemon to write its pidfile, after its launcher has left in order and nobody else is known.
@@ -154,7 +156,9 @@ class Flock(Brood):
         return {pid: parent if parent in parents else 0 for pid, parent in parents.items()}
 
     def listing(self) -> Iterable[int]:
-        self._look(marks=True)
+        # ps(1) is a child of ours, whose end wakes us: without a pause each look would provoke the next one.
+        if time.monotonic() - self._read_at >= max(_SHORTEST, self._cost * _REST):
+            self._look(marks=True)
         return list(self._members)
 
     def name_of(self, pid: int) -> str | None:
