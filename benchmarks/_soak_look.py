@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import statistics
 import sys
@@ -69,6 +70,7 @@ def look(ledger: Path, temporary: Path) -> Sample:
     """A sample, taken between two cycles, once nobody comes or goes any more: who has ended needs time to be reaped."""
     own, keeper = os.getpid(), nursery()
     below = _settled(own, keeper)
+    gc.collect()  # circles that Python would find later, the more of them the larger the program, are no growth
     return {
         "descriptors": float(len(os.listdir("/proc/self/fd"))),
         "threads": float(max(threads(own), threading.active_count())),
