@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _PACE, _SHORTEST, _LONGEST = 0.05, 0.02, 1.0
 #: A reading costs no more than this share of one processor.
 _COST = 0.1
+#: The pause between two looks at an end, as a multiple of what one takes.
+_REST = 2.0
 #: Seconds for which a reading is the truth about a creation time.
 _LATEST = 0.05
 #: Seconds for a daemon to write its pidfile, after its launcher has left in order and nobody else is known.
@@ -99,7 +101,8 @@ class Flock(Brood):
         known = {pid: seen for pid, seen in before.items() if pid in table and table[pid].start == seen[0]}
         self._grow(known, platform.marked(self._marker, set()) if marks else ())
         self._members = {pid: seen for pid, seen in known.items() if self._lives(pid)}
-        self._former.update(pid for pid in before if pid not in self._members)
+        if self._awaits_pidfile:
+            self._former.update(pid for pid in before if pid not in self._members)
         self._quiet = 0 if self._members else self._quiet + marks
         self._slate.write(self._members)
         self._cost = time.monotonic() - began
@@ -129,8 +132,8 @@ class Flock(Brood):
             stat = self._table.get(pid)
             if stat is None or self._is_alien(pid):
                 continue
-            # Read once: of one that has ended the system may not tell it any more.
-            session = known[pid][1] if pid in known else stat.session
+            # Of one that has ended the system may not tell it; one that lives may have left the one that is remembered.
+            session = stat.session or known.get(pid, (0, 0))[1]
             known[pid] = (stat.start, session)
             linked = children.get(pid, []) + ([] if session in apart else sessions.get(session, []))
             front += [other for other in linked if other not in known]
@@ -150,7 +153,9 @@ class Flock(Brood):
         return {pid: parent if parent in parents else 0 for pid, parent in parents.items()}
 
     def listing(self) -> Iterable[int]:
-        self._look(marks=True)
+        # ps(1) is a child of ours, whose end wakes us: without a pause each look would provoke the next one.
+        if time.monotonic() - self._read_at >= max(_SHORTEST, self._cost * _REST):
+            self._look(marks=True)
         return list(self._members)
 
     def name_of(self, pid: int) -> str | None:
@@ -166,7 +171,8 @@ class Flock(Brood):
         return pid in self._members
 
     def accepts(self, pid: int, written: int, uid: int) -> bool:
-        if self.holds(pid) or self._takes(pid, written, uid):
+        # Once: whoever follows the first one descends from him.
+        if self.holds(pid) or (self._awaits_pidfile and self._takes(pid, written, uid)):
             self._awaits_pidfile = False
             return True
         return False

@@ -6,6 +6,7 @@ those directly below it, its orphans among them. Nobody else's parent can be rea
 
 from __future__ import annotations
 
+import _thread
 import os
 import select
 import sys
@@ -15,8 +16,8 @@ from servermgr.platform.stat import ProcessStat
 assert sys.platform == "linux"  # imported by platform/linux.py alone
 
 _LOOK = os.WEXITED | os.WNOHANG | os.WNOWAIT
-#: One above the largest pid that Linux can be told to use.
-_MOST_PIDS = 2**22
+#: One above the largest pid that Linux can be told to use, and that of small machines, where it begins anew.
+_MOST_PIDS, _USUAL_PIDS = 2**22, 2**15 + 1
 
 
 def is_blind() -> bool:
@@ -30,13 +31,30 @@ def children(pid: int) -> list[int]:
 
 
 def _candidates() -> list[int]:
-    # Pids are given in ascending order and begin again at the top: who was started by one of ours has a number
-    # between our own and the one that is next in turn, which a fork tells.
-    own, newest = os.getpid(), os.fork()
-    if newest == 0:
-        os._exit(0)
-    os.waitpid(newest, 0)
-    return [*range(own + 1, newest)] if own < newest else [*range(own + 1, _MOST_PIDS), *range(2, newest)]
+    # Numbers are given in ascending order and begin again at the top: who was started by one of ours has one between
+    # our own and that which is next in turn.
+    own, newest = os.getpid(), _next_number()
+    if own < newest:
+        return [*range(own + 1, newest)]
+    return [*range(own + 1, _USUAL_PIDS if own < _USUAL_PIDS else _MOST_PIDS), *range(2, newest)]
+
+
+def _next_number() -> int:
+    """A thread's number is drawn with those of processes; and no SIGCHLD follows it, which would have us look again."""
+    seen: list[int] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def look() -> None:
+        seen.append(_thread.get_native_id())
+        done.release()
+
+    try:
+        _thread.start_new_thread(look, ())
+    except RuntimeError:  # no process may be started any more
+        return 0
+    done.acquire()
+    return seen[0]
 
 
 def _state(pid: int) -> str:

@@ -138,6 +138,18 @@ def below_an_init() -> None:
     os._exit(0)
 
 
+def below_a_user_manager() -> None:
+    """Go on below a subreaper that is nobody's of ours, as in a session that `systemd --user` holds."""
+    checked(libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0), "PR_SET_CHILD_SUBREAPER")
+    if os.fork() == 0:
+        return
+    while True:  # its last child ends as the test does
+        try:
+            os.wait()
+        except ChildProcessError:
+            os._exit(0)
+
+
 def with_hidden_processes() -> None:
     """An ordinary user, to whom the processes of others are hidden."""
     in_new_pids()
@@ -165,6 +177,7 @@ HARDSHIPS: dict[str, Callable[[], None]] = {
     "read-only": read_only,
     "init": in_new_pids,
     "container": below_an_init,
+    "user-manager": below_a_user_manager,
     "hidepid": with_hidden_processes,
     "nobody": become_nobody,
 }

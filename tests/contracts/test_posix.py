@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ import pytest
 from contract_backends import BACKENDS
 from contract_owner import SPAWNED
 from contract_runs import PATIENCE, Process, Run
+
+from servermgr.platform.stat import ProcessStat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,6 +149,40 @@ def test_a_program_of_the_tree_that_is_no_process_any_more_is_forgotten(tmp_path
         while run.role("grandchild").process.pid in owner.say("listing"):
             assert time.monotonic() < end
         owner.say("stop")
+
+
+def grown(known: dict[int, tuple[int, int]], table: list[ProcessStat]) -> set[int]:
+    """Whom one reading makes members, given those that are known already."""
+    from servermgr.guardian.flock import Flock
+    from servermgr.guardian.slate import Slate
+
+    slate = Slate()
+    flock = Flock(lambda: None, lambda *_: None, b"", slate)
+    flock._table = {stat.pid: stat for stat in table}
+    flock._grow(known, ())
+    slate.close()
+    return set(known)
+
+
+def row(pid: int, ppid: int, session: int, *, state: str = "S") -> ProcessStat:
+    return ProcessStat(pid, "x", state, ppid, session, session, 5)
+
+
+FAR = 10_000_000  # no pid is so large
+
+
+def test_a_session_that_a_member_has_left_proves_nothing_any_more() -> None:
+    """Its number may be another session's by now. Of a member that is dead and not reaped it is remembered."""
+    moved, stranger, child = row(FAR, 1, FAR + 7), row(FAR + 1, 1, FAR), row(FAR + 2, FAR, FAR + 7)
+    assert grown({FAR: (5, FAR)}, [moved, stranger, child]) == {FAR, FAR + 2}
+    assert grown({FAR: (5, FAR)}, [row(FAR, 1, 0, state="Z"), stranger]) == {FAR, FAR + 1}
+    assert grown({FAR: (5, FAR)}, [row(FAR, 1, FAR), stranger]) == {FAR, FAR + 1}
+
+
+def test_our_own_session_proves_nothing() -> None:
+    """The guardian's and the nursery's: whoever is in it besides is none of the tree."""
+    own = os.getsid(0)
+    assert grown({FAR: (5, own)}, [row(FAR, 1, own), row(FAR + 1, 1, own)]) == {FAR}
 
 
 def test_the_slate_holds_through_a_write_that_is_cut_short() -> None:
