@@ -1,7 +1,7 @@
 """A process tree as an owner sees it: what to launch, who is in it, how it ended.
 
-Two kinds of tree keep the promises of `Tree`: one below a guardian (`guarded`), and one that was started by
-other means and adopted (`adopted`).
+Three kinds of tree keep the promises of `Tree`: one below a guardian (`guarded`), one in a job object (`job`, Windows),
+and one that was started by other means and adopted (`adopted`).
 """
 
 from __future__ import annotations
