@@ -33,10 +33,20 @@ def remove_pidfile(record: Record, outcome: StopOutcome) -> None:
 
 
 def remove(record: Record) -> None:
-    """Remove the record and the run's own log, if they are still there."""
+    """Remove the record, the run's own log and the tree's control group, if they are still there."""
+    for path in record.removes:
+        if platform.is_group_of(path, record.marker):
+            _remove_empty(path)
     if record.removes_log and record.log is not None and _is_run_log(record.log, record.owner):
         _unlink(record.log)
     _unlink(record.path)
+
+
+def _remove_empty(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass  # gone, or somebody is in it still
 
 
 def _is_run_log(path: str, owner: Identity | None = None) -> bool:

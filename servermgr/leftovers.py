@@ -5,7 +5,7 @@
 | identity | the record's worker, by pid, creation time and serial number |
 | marker | exactly our 128 random bits in the environment it was started with |
 | pidfile | the pidfile names it, and it carries one of the two above |
-| containment | it is in the job object that is called by our 128 random bits (Windows) |
+| containment | it is in the control group or (Windows) the job object that is called by our 128 random bits |
 | descent | its parents lead to one of those |
 
 What carries none of it is not touched: a daemon that has left its parents, cleared its environment and was

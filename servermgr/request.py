@@ -33,6 +33,7 @@ def message(spec: LaunchSpec, name: str, ports: tuple[str, ...]) -> Message:
         "remove": [os.fsencode(path) for path in spec.files_to_remove()],
         "scratch": b"" if spec.scratch is None else os.fsencode(spec.scratch),
         "listen": len(spec.sockets),
+        "cgroup": os.fsencode(spec.cgroup),
         "trace": spec.story is not None,
         "marker": f"{MARKER_VARIABLE}={spec.marker}".encode(),
     }

@@ -116,6 +116,7 @@ class LaunchSpec:
 
     Attributes:
         marker: Stands in the tree's environment, to know it by.
+        cgroup: The directory of a control group to be made for the tree; empty for none.
 
     Raises:
         LaunchError: Something of it cannot be handed to a process, such as a NUL byte.
@@ -154,6 +155,8 @@ class LaunchSpec:
         self.scratch = None if scratch is None else os.path.abspath(scratch)
         self.story = story
         self.marker = os.urandom(16).hex()  # 128 bits that nobody can guess
+        self.cgroup = platform.group_for(self.marker)
+        self.removes += [self.cgroup] if self.cgroup else []
         self._check()
         self.env[MARKER_VARIABLE] = self.marker
 

@@ -30,6 +30,9 @@ class Brood:
         worker: Tells the pid of the worker, or None.
         on_exit: Called with pid and status (as `Popen.returncode`) of each process reaped.
         events: Hears of each signal and each end; None where nobody has asked for a trace.
+
+    Attributes:
+        cgroup: The directory of the tree's control group; empty for none.
     """
 
     #: Seconds between two looks at a worker that is no child of ours.
@@ -49,6 +52,7 @@ class Brood:
         self._childless = False
         self._listed = False
         self._slain: dict[int, str] | None = None
+        self.cgroup = b""
 
     def listing(self) -> Iterable[int]:
         self._parents = platform.descendants(self._self)
@@ -142,12 +146,23 @@ class Brood:
             return -1
 
     def kill_groups(self) -> bool:
+        self._kill_cgroup()
         # One system call for a whole group, where its leader is our direct child: his number, and so the
         # group's, is taken until we reap him, and nobody from outside his session can be in it.
         self._slain = {}
         for pid in self._children():
             self._kill_group(pid)
         return _waitid is not None
+
+    def _kill_cgroup(self) -> None:
+        """Of all that can be killed here this alone does not ask whether a process has become another user's."""
+        try:
+            if self.cgroup:
+                fd = os.open(self.cgroup + b"/cgroup.kill", os.O_WRONLY | os.O_CLOEXEC)
+                os.write(fd, b"1")
+                os.close(fd)
+        except OSError:
+            pass  # older than Linux 5.14, or the group could not be made
 
     def _children(self) -> Iterable[int]:
         return platform.children(self._self)

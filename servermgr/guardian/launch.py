@@ -38,13 +38,32 @@ def launch(spec: Message, fds: Sequence[int]) -> int:
         LaunchFailed: Nothing is left of the attempt.
     """
     # posix_spawn(3) shares our memory until the exec, where a fork copies page after page. But it cannot tell the
-    # command its own pid, which whoever is handed sockets must be told.
-    if not spec["listen"]:
+    # command its own pid, which whoever is handed sockets must be told, nor have it enter a control group.
+    if not (spec["listen"] or _make_group(spec["cgroup"])):
         try:
             return _spawn(spec, fds)
         except NotImplementedError:  # no setsid in this system's posix_spawn
             pass
     return _fork(spec, fds)
+
+
+def _make_group(path: bytes) -> bool:
+    try:
+        if path:
+            os.mkdir(path, 0o700)
+    except OSError:  # no more of them are allowed: the other nets are there still
+        return False
+    return bool(path)
+
+
+def _enter_group(path: bytes) -> None:
+    try:
+        if path:
+            fd = os.open(path + b"/cgroup.procs", os.O_WRONLY | os.O_CLOEXEC)
+            os.write(fd, b"0")
+            os.close(fd)
+    except OSError:
+        pass  # it could not be made, or this one is forbidden
 
 
 def _spawn(spec: Message, fds: Sequence[int]) -> int:
@@ -105,6 +124,7 @@ def _become(spec: Message, fds: Sequence[int], told: int) -> NoReturn:
     stage = "setup"
     try:
         os.setsid()
+        _enter_group(spec["cgroup"])
         _default_signals()
         told = _arrange_descriptors(fds, told)
         stage = "cwd"

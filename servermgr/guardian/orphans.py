@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: Seconds between two looks at processes that are not our children.
 _GLANCE = 0.05
 #: What a stand-in must know of a tree to end it.
-_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker", "scratch")
+_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker", "scratch", "cgroup")
 
 
 class Orphans(Brood):
@@ -118,7 +118,9 @@ class StandIn:
     def _left(self) -> Brood:
         """Who is left of the tree."""
         if self._slate is None:
-            return self._orphans.with_worker(self._worker)
+            orphans = self._orphans.with_worker(self._worker)
+            orphans.cgroup = self._spec["cgroup"]
+            return orphans
         from servermgr.guardian.strays import Strays  # noqa: PLC0415  # only where there are no subreapers
 
         return Strays(self._orphans.reap, self._worker, self._spec["marker"], self._slate)

@@ -57,6 +57,7 @@ class Warden:
         self._events = None if self._outbox is None else Events(self._outbox.put)
         self._adopts = slate is None
         self._brood = self._gather(slate)
+        self._brood.cgroup = spec["cgroup"]
         self._record = Record(spec["record"], spec["draft"])
         self._scratch = Scratch(spec["scratch"]) if spec["scratch"] else None
         self._session = 0

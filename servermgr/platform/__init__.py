@@ -34,7 +34,9 @@ if sys.platform == "win32":
         enclose,
         environment_holds,
         exit_event,
+        group_for,
         is_alive,
+        is_group_of,
         losses,
         marked,
         memory_file,
@@ -52,7 +54,8 @@ if sys.platform == "win32":
         wait_readable,
     )
 elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
-    from servermgr.platform.descriptors import close_pidfd, contained, enclose, open_append
+    from servermgr.platform.cgroups import contained, group_for, is_group_of
+    from servermgr.platform.descriptors import close_pidfd, enclose, open_append
     from servermgr.platform.linux import (
         ABILITIES,
         ADOPTED_ABILITIES,
@@ -81,7 +84,7 @@ elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
     from servermgr.platform.linux_facts import boot_id, memory_file, pid_namespace, process_facts, socket_inodes
     from servermgr.platform.polling import wait_readable
 else:
-    from servermgr.platform.descriptors import close_pidfd, contained, enclose, open_append
+    from servermgr.platform.descriptors import close_pidfd, contained, enclose, group_for, is_group_of, open_append
     from servermgr.platform.polling import wait_readable
     from servermgr.platform.posix import (
         ABILITIES,
@@ -134,7 +137,9 @@ __all__ = [
     "enclose",
     "environment_holds",
     "exit_event",
+    "group_for",
     "is_alive",
+    "is_group_of",
     "losses",
     "marked",
     "memory_file",

@@ -22,6 +22,16 @@ def contained(marker: str) -> list[int]:
     return []
 
 
+def is_group_of(path: str, marker: str) -> bool:
+    """There are no control groups: False."""
+    return False
+
+
+def group_for(marker: str) -> str:
+    """There are no control groups: empty."""
+    return ""
+
+
 def enclose(pid: int) -> Job | None:
     """There is nothing to put a running process into: None."""
     return None

@@ -190,6 +190,16 @@ def environment_holds(pid: int, entry: bytes) -> bool:
         return False
 
 
+def is_group_of(path: str, marker: str) -> bool:
+    """There are no control groups: False."""
+    return False
+
+
+def group_for(marker: str) -> str:
+    """A job object takes the place of a control group: empty."""
+    return ""
+
+
 def contained(marker: str) -> list[int]:
     """Who is in the job of the tree that bears this marker; empty where there is none that this user may open."""
     job = Job.find(_kernel32.load(), job_object.job_name(marker))
