@@ -213,7 +213,7 @@ class Kernel32:
         self._done(self._call.GenerateConsoleCtrlEvent(_CTRL_BREAK_EVENT, group), "GenerateConsoleCtrlEvent")
 
     def resume(self, pid: int) -> None:
-        """Let every thread of a suspended process run. An error where none is listed: it would be suspended for ever."""
+        """Let every thread of a suspended process run. It is an error if none is listed: it would never run."""
         threads = [entry.thread for entry in self._snapshot(_SNAP_THREAD) if entry.owner == pid]
         if not threads:
             raise OSError(f"no thread of the suspended process {pid} is listed")
