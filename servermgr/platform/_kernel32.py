@@ -213,8 +213,11 @@ class Kernel32:
         self._done(self._call.GenerateConsoleCtrlEvent(_CTRL_BREAK_EVENT, group), "GenerateConsoleCtrlEvent")
 
     def resume(self, pid: int) -> None:
-        """Let every thread of a suspended process run."""
-        for thread in [entry.thread for entry in self._snapshot(_SNAP_THREAD) if entry.owner == pid]:
+        """Let every thread of a suspended process run. It is an error if none is listed: it would never run."""
+        threads = [entry.thread for entry in self._snapshot(_SNAP_THREAD) if entry.owner == pid]
+        if not threads:
+            raise OSError(f"no thread of the suspended process {pid} is listed")
+        for thread in threads:
             handle = self._done(self._call.OpenThread(_THREAD_SUSPEND_RESUME, 0, thread), "OpenThread")
             try:
                 if self._call.ResumeThread(handle) == 0xFFFFFFFF:
