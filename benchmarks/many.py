@@ -15,8 +15,9 @@ from servermgr import CommandManager
 SLOW = 0.3
 WHY_START = (
     "Each server has a guardian of its own, a fork of a process that stands ready. The column of the floor has what "
-    "that costs at all: a fork, the pages that it copies when it runs, and the command's start below it. Beyond the "
-    "floor a guardian writes its server's record, twice, and makes the process ready that will be the next guardian."
+    "that costs when the fork is made at each start: the fork, the pages that it copies when it runs, and the "
+    "command's start below it. Ours is below it, for a guardian is made ahead while the one before it starts its "
+    "command; but two cores have no more time than that to give."
 )
 WHY_STOP = (
     "Two cores end a hundred processes and a hundred guardians one after the other, where one server has both cores "
