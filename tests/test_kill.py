@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
+from server_kit import still_there
 from stand_ins import DEAF, FAMILY, PATIENCE, SLEEP, Server, content, living, sh, standing, until
 
 from servermgr import CommandManager, Stack
@@ -75,7 +76,7 @@ def test_the_whole_tree_is_gone_and_nobody_was_asked(make: Callable[..., Manager
     """On return; the outcome names the killed, and the worker's status is SIGKILL's."""
     server = make(NOTING, up, tmp_path / "asked")
     content(up)
-    tree = [psutil.Process(info.pid) for info in server.processes()]
+    tree = still_there(info.pid for info in server.processes())
     outcome = server.kill()
     assert living(tree) == []
     assert tree[0].pid in {ended.pid for ended in outcome.killed}
@@ -108,7 +109,7 @@ def test_a_daemon_of_the_tree_is_gone_too(up: Path) -> None:
     """Where a guardian holds the tree: one that has forked twice, and changed its session."""
     server = guarded('(setsid sh -c "echo up >$1; exec sleep 60" &) ; exec sleep 60', up)
     content(up)
-    tree = [psutil.Process(info.pid) for info in until(lambda: len(server.processes()) == 2 and server.processes())]
+    tree = still_there(info.pid for info in until(lambda: len(server.processes()) == 2 and server.processes()))
     assert len(server.kill().killed) == 2
     assert living(tree) == []
 

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import real_servers
 from real_servers import DAEMON, FORMS, SERVERS
+from server_kit import still_there
 
 from servermgr import address_in_use
 from servermgr.errors import AddressInUseError, WorkerError, WorkerExitedError
@@ -49,7 +50,7 @@ class Witness:
     """Remembers a tree, so that somebody else's view can tell what has become of it."""
 
     def __init__(self, pids: list[int]) -> None:
-        self.processes = [psutil.Process(pid) for pid in pids]
+        self.processes = still_there(pids)  # a daemon's launcher may be leaving just now
 
     def left(self, seconds: float = 0.0) -> list[psutil.Process]:
         """Who of it lives, once `seconds` have passed or nobody does."""

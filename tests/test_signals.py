@@ -230,8 +230,9 @@ sys.stdin.readline()
 """
     terminal = owner(act)
     worker = worker_of(terminal)
-    terminal.press(CTRL_C + b"\x1c")  # and Ctrl-\
+    terminal.press(CTRL_C)
     terminal.read_until("HEARD")
+    terminal.press(b"\x1c")  # Ctrl-\; not before, for the terminal throws away with it what has not been read yet
     assert is_living(worker)
     terminal.press(b"\n")
     assert terminal.wait() == 0
