@@ -116,7 +116,7 @@ def test_a_worker_that_ignores_it_is_killed() -> None:
     world = World(FakeKernel(), child())
     before = time.monotonic()
     assert world.stop(grace=0.3) == ([], [FIRST_PID, FIRST_PID + 1], [])
-    assert time.monotonic() - before >= 0.3
+    assert round(time.monotonic() - before, 3) >= 0.3  # a clock of whole milliseconds, and fractions that are binary
     assert world.tree.status == job_object.KILLED
 
 
