@@ -108,8 +108,9 @@ class Leftovers(Pinned):
                 yield held
 
     def _contained(self) -> Iterator[Held]:
-        for pid in platform.contained(self._record.marker):
-            held = self._pin_if(pid, lambda held: held.pid in platform.contained(self._record.marker))
+        record = self._record
+        for pid in platform.contained(record.marker, record.removes):
+            held = self._pin_if(pid, lambda held: held.pid in platform.contained(record.marker, record.removes))
             if held is not None:
                 self.evidence.setdefault(held.pid, "containment")
                 yield held

@@ -108,3 +108,12 @@ def test_where_no_group_can_be_made_the_start_goes_on(groups: Path, monkeypatch:
     with servermgr.CommandManager(["sleep", "60"]) as server:
         until(lambda: server.process.poll() is None, "the server")
         assert group_of(server.process.pid) == group_of(os.getpid())
+
+
+def test_without_a_group_of_its_own_nobody_is_looked_at(groups: Path) -> None:
+    """Each look of a sweep asks; the record says whether there is anything to look for."""
+    with servermgr.CommandManager(["sleep", "60"]) as server:
+        (group,) = ours(groups)
+        marker = group.name.removeprefix("servermgr-")
+        assert platform.contained(marker, [str(group)]) == [server.process.pid]
+        assert platform.contained(marker, []) == []

@@ -97,8 +97,10 @@ def test_a_record_says_what_is_known_of_the_tree(folder: Path, tmp_path: Path, f
     assert record.worker == Identity.of(manager.process.pid)
     assert Path("/proc/sys/kernel/random/boot_id").read_text().strip() in record.realm
     assert os.readlink("/proc/self/ns/pid") in record.realm
-    environment = Path(f"/proc/{manager.process.pid}/environ").read_bytes().split(b"\0")
-    assert f"SERVERMGR_TREE={record.marker}".encode() in environment
+    environment, marked = Path(f"/proc/{manager.process.pid}/environ"), f"SERVERMGR_TREE={record.marker}".encode()
+    until(
+        lambda: marked in environment.read_bytes().split(b"\0"), "the mark"
+    )  # none to read until the exec is complete
     assert record.session == os.getsid(manager.process.pid)
     assert record.argv == ("sleep", "60")
     assert record.pidfile is None

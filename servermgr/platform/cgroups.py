@@ -12,6 +12,10 @@ import sys
 
 from servermgr.platform.procfs import read
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 assert sys.platform == "linux"  # chosen by platform/__init__.py alone
 
 _SWITCH = "SERVERMGR_CGROUP"
@@ -32,8 +36,16 @@ def is_group_of(path: str, marker: str) -> bool:
     return os.path.basename(path) == _PREFIX + marker
 
 
-def contained(marker: str) -> list[int]:
-    """Who is in the group of the tree that bears this marker, as the kernel says of each process."""
+def contained(marker: str, removes: Iterable[str]) -> list[int]:
+    """Who is in the group of the tree that bears this marker, as the kernel says of each process.
+
+    Args:
+        marker: The marker.
+        removes: What goes with the tree. Where its group is not among that there is none, and nobody is looked at: a
+            sweep asks at each of its looks, and what is fast enough to flee must be looked at often.
+    """
+    if not any(is_group_of(path, marker) for path in removes):
+        return []
     name = (_PREFIX + marker).encode()
     pids = [int(entry) for entry in _listdir("/proc") if entry.isdigit()]
     return [pid for pid in pids if name in _path_in(read(f"/proc/{pid}/cgroup")).split(b"/")]

@@ -9,6 +9,8 @@ assert sys.platform != "win32"
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from servermgr.platform.job_object import Job
 
 
@@ -17,7 +19,7 @@ def close_pidfd(pidfd: int) -> None:
     os.close(pidfd)
 
 
-def contained(marker: str) -> list[int]:
+def contained(marker: str, removes: Iterable[str]) -> list[int]:
     """Nobody: no containment here can be asked for by the marker of its tree."""
     return []
 

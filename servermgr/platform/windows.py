@@ -16,7 +16,7 @@ from servermgr.platform.unheard import Unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
 assert sys.platform == "win32"  # chosen by platform/__init__.py alone
 
@@ -200,7 +200,7 @@ def group_for(marker: str) -> str:
     return ""
 
 
-def contained(marker: str) -> list[int]:
+def contained(marker: str, removes: Iterable[str]) -> list[int]:
     """Who is in the job of the tree that bears this marker; empty where there is none that this user may open."""
     job = Job.find(_kernel32.load(), job_object.job_name(marker))
     if job is None:
