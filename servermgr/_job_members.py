@@ -59,7 +59,7 @@ class JobMembers:
         except OSError as error:
             raise platform.Unheard(str(error)) from error
 
-    def kill_groups(self) -> bool:
+    def kill_groups(self) -> Callable[[], bool] | None:
         for pid in self._job.pids():
             name = self.name_of(pid) if len(self._slain) < MOST_NAMED else ""
             if name is not None:
@@ -68,8 +68,8 @@ class JobMembers:
             self._job.terminate()
         except OSError:  # one of them is protected from us: the others are killed one by one
             self._slain.clear()
-            return False
-        return True
+            return None
+        return lambda: False  # the kernel ends them all, and needs no help
 
     def slain(self) -> dict[int, str]:
         return dict(self._slain)

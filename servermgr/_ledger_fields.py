@@ -1,13 +1,35 @@
 """Entries of a record, as they are believed: a record may be half-written, of another version, or planted.
 
-Each of these functions returns the value that it was given, or raises ValueError or TypeError.
+Each of these functions raises ValueError or TypeError for what is not to be believed, and else returns the value.
 """
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 from servermgr.identity import Identity
 
+if TYPE_CHECKING:
+    from typing import Any
+
+_CHANGING = {"worker", "session"}
 _MOST_PID = 2**31 - 1  # more does not fit a pid, and the system calls refuse it in ways of their own
+
+
+def joined(content: bytes) -> dict[str, Any]:
+    """All entries: the first line's, with what the lines behind it say anew.
+
+    A last line without its end is being written, and does not count.
+    """
+    first, *later = content.split(b"\n")
+    fields: dict[str, Any] = json.loads(first)
+    for line in later[:-1]:
+        changed = json.loads(line)
+        if set(changed) != _CHANGING:
+            raise ValueError(line)
+        fields |= changed
+    return fields
 
 
 def text(value: object) -> str:

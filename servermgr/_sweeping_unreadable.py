@@ -78,7 +78,7 @@ def _is_of_earlier_boot(path: str, here: str) -> bool:
 def _realm(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
-            return _ledger_fields.text(json.loads(file.read(_LONGEST))["realm"])
+            return _ledger_fields.text(json.loads(file.readline(_LONGEST))["realm"])
     except (OSError, ValueError, TypeError, KeyError, IndexError, RecursionError):
         return None
 

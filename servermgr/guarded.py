@@ -77,14 +77,14 @@ class GuardedTree(Heard):
     def send_signal(self, number: int) -> None:
         self._say({"do": "signal", "signal": int(number)})
 
-    def ask_stop(self, number: int, grace: float) -> None:
+    def ask_stop(self, number: int, grace: float, *, confirm: bool = False) -> None:
         if self._outcome is not None and not self._outcome.survivors:
             return
         self._asked = False
         self._overdue = Deadline(grace + KILL_PATIENCE + _SLACK)
         if self._held is not None:  # a guardian that is stopped, with a nursery that is gone, hears nothing
             self._held.signal(platform.SIGCONT)
-        if self._say({"do": "stop", "signal": int(number), "grace": grace}):
+        if self._say({"do": "stop", "signal": int(number), "grace": grace, "confirm": confirm}) and confirm:
             self._wait(lambda: self._asked or self._outcome is not None, KILL_PATIENCE)
 
     def wait_gone(self, timeout: float | None) -> StopOutcome | None:

@@ -161,7 +161,7 @@ class Holding:
             self.stopping = True
             self.process = None if not wait else self.process
         try:
-            tree.ask_stop(number, grace)
+            tree.ask_stop(number, grace, confirm=not wait)
             if not wait:
                 return StopOutcome(finished=False)
             tree.wait_gone(None)

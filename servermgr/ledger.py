@@ -3,8 +3,8 @@
 It is the second net, for the case that owner and guardian are both gone: `sweep` reads it and ends what has
 no living owner. A record is a hint like a pidfile; nothing in it gets a process signalled without proof.
 
-The guardian writes the record of its tree before the command runs and removes it when the tree is gone; see
-`guardian.record`.
+The guardian writes the record of its tree before the command runs, appends to it who the worker is, and removes it when
+the tree is gone; see `guardian.record`.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ def read(path: str) -> Record | None:
     """The record in a file; None if it is gone, half-written, somebody else's, or nonsense."""
     try:
         text = _read_own(path)
-        record = _parse(path, json.loads(text))
+        record = _parse(path, _ledger_fields.joined(text))
     except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
     return record if os.path.basename(path) == record.marker + _SUFFIX else None

@@ -107,10 +107,9 @@ class Pinned:
         if held is not None:
             held.signal(number)
 
-    def kill_groups(self) -> bool:
+    def kill_groups(self) -> None:
         """From now on whoever is found is killed at once, each by identity: a group may hold others by now."""
         self._kills_at_sight = True
-        return False
 
     def slain(self) -> dict[int, str]:
         return {}

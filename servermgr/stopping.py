@@ -1,7 +1,8 @@
 """Terminate → grace period → kill → reap → verify, as steps that a loop takes.
 
 The policy of ending a tree, apart from whose tree it is: the guardian takes these steps for the tree below
-it, an owner for a tree it has adopted. A step never blocks and never sleeps; it says when the next is due.
+it, an owner for a tree it has adopted. A step says when the next is due. It never waits, but for those who are dying
+of being killed, and for that no longer than some hundredths of a second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from servermgr.platform import SIGCONT, SIGKILL, Unheard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
 
     class Members(Protocol):
@@ -34,8 +35,12 @@ if TYPE_CHECKING:
             Raises PermissionError, and Unheard for a polite signal where the system has no way to send one.
             """
 
-        def kill_groups(self) -> bool:
-            """Kill what can be killed in one stroke; returns whether `slain` will tell who died of it."""
+        def kill_groups(self) -> Callable[[], bool] | None:
+            """Kill what can be killed in one stroke.
+
+            Returns what follows that up without a listing, while one death follows upon another, and returns whether
+            that goes on; None where nothing does.
+            """
 
         def slain(self) -> dict[int, str]:
             """Who has died of SIGKILL since `kill_groups`, as far as `reap` has met them, by pid."""
@@ -55,10 +60,11 @@ WORKER_SHARE = 0.75
 #: Seconds from the first kill until whoever is left is reported as a survivor.
 KILL_PATIENCE = 5.0
 #: Most processes whose names are looked up for the report, so that a report never outweighs the work.
-MOST_NAMED = 256
+MOST_NAMED = 64
 _SHORTEST, _LONGEST = 0.0005, 0.05
-#: Seconds from the killing of groups to the first round of listing and killing one by one.
-_FIRST_ROUND = 0.001
+#: Seconds from the first kill to the first round of listing and killing one by one, and as long as one death follows
+#: upon another.
+_FIRST_ROUND, _LATEST_ROUND = 0.001, 0.5
 #: The next round comes no earlier than this many times what the last one took, however many die meanwhile.
 _ROUND_SHARE = 2.0
 
@@ -82,6 +88,7 @@ class Stopping:
         self._killed: dict[int, str] = {}
         self._refused: set[int] = set()
         self._killing_since: float | None = None
+        self._pursue: Callable[[], bool] | None = None
         self._round_at = 0.0
         self._pause = _SHORTEST
         self.survivors: list[tuple[int, str, str]] = []
@@ -167,8 +174,17 @@ class Stopping:
         if self._killing_since is None:
             self._killing_since = now
             self._pause = _SHORTEST
-            if self._members.kill_groups():
+            self._pursue = self._members.kill_groups()
+            if self._pursue is not None:
                 self._round_at = now + _FIRST_ROUND
+        if self._pursue is not None:
+            goes_on = self._pursue()
+            if self._members.empty():
+                self.finished = True
+                return None
+            now = time.monotonic()
+            if goes_on and now - self._killing_since < _LATEST_ROUND:
+                return 0.0
         if now < self._round_at:  # woken by one of the dying: they are met by `reap`, another round would be early
             return self._round_at - now
         progress = self._kill_round() + self._members.reap()

@@ -209,8 +209,11 @@ class Tree(Protocol):
     def send_signal(self, number: int) -> None:
         """Signal the worker; nothing happens once it has ended."""
 
-    def ask_stop(self, number: int, grace: float) -> None:
-        """Begin to end the tree; on true return the first signal is out. Again: only shortens the grace period."""
+    def ask_stop(self, number: int, grace: float, *, confirm: bool = False) -> None:
+        """Begin to end the tree, whatever becomes of us; again: only shortens the grace period.
+
+        On true return with `confirm` the first signal is out.
+        """
 
     def wait_gone(self, timeout: float | None) -> StopOutcome | None:
         """Wait for the tree to be gone, or given up on. None: not yet."""

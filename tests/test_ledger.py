@@ -36,6 +36,7 @@ from wreckage import (
 import servermgr
 from servermgr import ledger
 from servermgr.base import Manager
+from servermgr.guardian.record import recorded_worker
 from servermgr.identity import Identity
 
 if TYPE_CHECKING:
@@ -81,9 +82,12 @@ def test_the_record_is_there_before_the_command_runs(folder: Path, tmp_path: Pat
     """The command's very first action finds it, whole, with the guardian that is the command's parent."""
     with servermgr.CommandManager(sh(LOOKS_AT_ITSELF, tmp_path)):
         guardian = int(content(tmp_path / "guardian"))
-        seen = json.loads((tmp_path / "seen").read_text())
+        first, *later = (tmp_path / "seen").read_text().splitlines()
+        seen = json.loads(first)
     assert seen["guardian"][0] == guardian
     assert seen["owner"] == list(Identity.of(os.getpid()) or ())
+    assert seen["worker"] is None
+    assert [set(json.loads(line)) for line in later] in ([], [{"worker", "session"}])
 
 
 def test_a_record_says_what_is_known_of_the_tree(folder: Path, tmp_path: Path, free_port: int) -> None:
@@ -308,11 +312,20 @@ WRONG_TYPES: dict[str, list[Any]] = {
     "worker": [*NO_IDENTITIES, *([pid, 1, 1] for pid in NO_PIDS)],
 }
 GOOD = but()
+CHANGE = '{"worker": [77, 7, 7], "session": 78}'
 NONSENSE: dict[str, str | bytes] = {
     "empty": "",
     "truncated": GOOD[:-20],
     "cut to one byte": "{",
     "followed by another": GOOD + GOOD,
+    "followed by another on a line": f"{GOOD}\n{GOOD}\n",
+    "followed by a list": f"{GOOD}\n[]\n",
+    "followed by nonsense": f"{GOOD}\nx\n",
+    "followed by an empty line": f"{GOOD}\n\n",
+    "followed by half a change": f'{GOOD}\n{{"session": 78}}\n',
+    "followed by a change of more": f'{GOOD}\n{CHANGE[:-1]}, "keep": true}}\n',
+    "followed by a change to nobody": f"{GOOD}\n{CHANGE.replace('77', '-77')}\n",
+    "nonsense before a change": f"{GOOD}\nx\n{CHANGE}\n",
     "not a text": b"\xff\xfe\0\x01" * 100,
     "zeros": b"\0" * 5000,
     "a list": "[]",
@@ -332,6 +345,44 @@ def unbelieved(folder: Path, path: str) -> None:
     assert servermgr.recorded() == []
     assert servermgr.sweep() == []
     assert os.path.lexists(path)
+
+
+def test_the_last_change_counts_that_is_complete(folder: Path) -> None:
+    """A line without its end is being written; with it, the one is believed that came last."""
+    other = CHANGE.replace("77", "99")
+    for text, pid in (
+        (f"{GOOD}\n{CHANGE}\n", 77),
+        (f"{GOOD}\n{CHANGE}\n{other}\n", 99),
+        (f"{GOOD}\n{CHANGE}\n{other}", 77),
+    ):
+        path = plant_text(text)
+        (record,) = servermgr.recorded()
+        assert (record.name, record.worker, record.session) == ("planted", Identity(pid, 7, 7), 78)
+        assert recorded_worker(os.fsencode(path)) == pid
+
+
+def test_a_record_is_whole_whenever_it_is_read(folder: Path) -> None:
+    """While it changes a thousand times; it does not grow without end meanwhile."""
+    path = plant_text(GOOD)
+    size = os.path.getsize(path)
+    draft = GOOD[: GOOD.index('"guardian"')]
+    script = f"from servermgr.guardian.record import Record; record = Record({path.encode()!r}, {draft.encode()!r})\n"
+    script += "for number in range(2000): record.write((os.getpid(), os.getppid())[number % 2], number % 2)\n"
+    writer = subprocess.Popen(
+        [sys.executable, "-c", f"import os\n{script}"], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    seen = set()
+    try:
+        while writer.poll() is None:
+            record = ledger.read(path)
+            assert record is not None
+            seen.add((None if record.worker is None else record.worker.pid, record.session))
+            assert os.path.getsize(path) < size + 20_000
+    finally:
+        writer.kill()
+        writer.wait()
+    assert writer.returncode == 0
+    assert {(writer.pid, 0), (os.getpid(), 1)} <= seen <= {(writer.pid, 0), (os.getpid(), 1), (None, 0)}
 
 
 def test_the_good_one_is_believed(folder: Path) -> None:
@@ -506,12 +557,30 @@ print(*done)
 """
 
 
-def in_a_mount(prepare: str, directory: Path) -> subprocess.CompletedProcess[str]:
+WRITES_ON = """
+import os, sys
+from servermgr.guardian.record import Record
+path = os.fsencode(sys.argv[1]) + b"/x.json"
+record = Record(path, b'{"x": "", ')
+record.write(0, 0)
+missing = 4096 - os.path.getsize(path)
+record.remove()
+record = Record(path, b'{"x": "%s", ' % (b"y" * missing))
+record.write(0, 0)
+with open(path, "rb") as file:
+    before = file.read()
+record.write(1, 1)
+with open(path, "rb") as file:
+    print(len(before), record.failure, file.read() == before)
+"""
+
+
+def in_a_mount(prepare: str, directory: Path, program: str = RUNS_TWO) -> subprocess.CompletedProcess[str]:
     """Run two servers, one after the other, where `prepare` has made `directory` a mount of its own."""
     needs_root()
     directory.mkdir(parents=True)
-    script = f'set -e; cd "$1"; {prepare}; cd /; status=0; "$2" -c "$3" || status=$?; ls -A "$1" >&2; exit $status'
-    command = ["unshare", "--mount", "sh", "-c", script, "sh", directory, sys.executable, RUNS_TWO]
+    script = f'set -e; cd "$1"; {prepare}; cd /; status=0; "$2" -c "$3" "$1" || status=$?; ls -A "$1" >&2; exit $status'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", directory, sys.executable, program]
     env = os.environ | {"PYTHONPATH": str(ROOT), "SERVERMGR_LEDGER": str(directory)}
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=40.0, check=False)
     if "unshare failed" in done.stderr or "mount:" in done.stderr:
@@ -523,7 +592,6 @@ MOUNT = 'mount -t tmpfs -o mode=700,size={size} none "$1"; cd "$1"'
 DISKS = {
     # name: how it is made, whether the complaint must name a full disk
     "full": (MOUNT.format(size="4k") + "; head -c 4096 /dev/zero >fill; chmod 600 fill", "fill\n"),
-    "room for one record and no second version": (MOUNT.format(size="4k"), ""),
     "no inode left": (MOUNT.format(size="64k,nr_inodes=2") + "; touch fill", "fill\n"),
 }
 
@@ -538,6 +606,13 @@ def test_a_full_disk_costs_the_record_and_never_the_server(folder: Path, kind: s
     assert said.startswith(f"a running server could not be recorded in {folder} (")
     assert "o space left" in said or "disk is full" in said
     assert listing == left
+
+
+def test_a_full_disk_leaves_the_first_line_as_it_is(folder: Path) -> None:
+    """There is room for it, and for nothing behind it."""
+    done = in_a_mount(MOUNT.format(size="4k"), folder, WRITES_ON)
+    assert (done.stdout, done.returncode) == ("4096 No space left on device True\n", 0), done.stderr
+    assert done.stderr == "x.json\n"
 
 
 def test_a_read_only_directory_costs_the_record_and_never_the_server(folder: Path) -> None:

@@ -10,17 +10,13 @@ from __future__ import annotations
 import os
 
 from servermgr import platform
-from servermgr.stopping import MOST_NAMED
+from servermgr.guardian.killing import CAN_PURSUE, Killing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from servermgr.guardian.events import Events
-
-
-#: macOS has none; who was killed is then told by the listings alone.
-_waitid = getattr(os, "waitid", None)
 
 
 class Brood:
@@ -51,7 +47,7 @@ class Brood:
         self._parents: dict[int, int] = {}
         self._childless = False
         self._listed = False
-        self._slain: dict[int, str] | None = None
+        self._killing: Killing | None = None
         self.cgroup = b""
 
     def listing(self) -> Iterable[int]:
@@ -145,14 +141,11 @@ class Brood:
         except ProcessLookupError:
             return -1
 
-    def kill_groups(self) -> bool:
+    def kill_groups(self) -> Callable[[], bool] | None:
         self._kill_cgroup()
-        # One system call for a whole group, where its leader is our direct child: his number, and so the
-        # group's, is taken until we reap him, and nobody from outside his session can be in it.
-        self._slain = {}
-        for pid in self._children():
-            self._kill_group(pid)
-        return _waitid is not None
+        self._killing = killing = Killing(self._children, self._events)
+        killing.strike()
+        return (lambda: killing.pursue(self.reap, self.empty)) if CAN_PURSUE else None
 
     def _kill_cgroup(self) -> None:
         """Of all that can be killed here this alone does not ask whether a process has become another user's."""
@@ -168,16 +161,7 @@ class Brood:
         return platform.children(self._self)
 
     def slain(self) -> dict[int, str]:
-        return self._slain or {}
-
-    def _kill_group(self, pid: int) -> None:
-        try:
-            if os.getpgid(pid) == pid:
-                if self._events is not None:
-                    self._events.group_killed(pid)
-                os.killpg(pid, platform.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass  # gone, or somebody else's: the one-by-one round that follows says which
+        return {} if self._killing is None else self._killing.slain
 
     def reap(self) -> int:
         count = 0
@@ -200,16 +184,7 @@ class Brood:
         self._on_exit(pid, status)
 
     def _reap_one(self) -> tuple[int, int]:
-        if self._slain is None or len(self._slain) >= MOST_NAMED or _waitid is None:
-            return os.waitpid(-1, os.WNOHANG)
-        # While killing, look before reaping: the name of the dead goes with the reaping.
-        dead = _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if dead is None:
-            return 0, 0
-        if dead.si_code in (os.CLD_KILLED, os.CLD_DUMPED) and dead.si_status == platform.SIGKILL:
-            stat = platform.read_stat(dead.si_pid)
-            self._slain[dead.si_pid] = "" if stat is None else stat.name
-        return os.waitpid(dead.si_pid, 0)
+        return os.waitpid(-1, os.WNOHANG) if self._killing is None else self._killing.reap_one()
 
     def empty(self) -> bool:
         # waitpid's ECHILD is the proof; no listing is.

@@ -230,13 +230,13 @@ class Flock(Brood):
         stat = self._table.get(pid)
         return stat is not None and stat.start == start
 
-    def kill_groups(self) -> bool:
+    def kill_groups(self) -> None:
         # Who dies of it is nobody's of ours to reap: whoever lives now is killed now.
         self.listing()
         slain = {pid: self._table[pid].name for pid in self._members if pid in self._table}
         super().kill_groups()
-        self._slain = slain
-        return False
+        if self._killing is not None:
+            self._killing.slain = slain
 
     def reap(self) -> int:
         if not self._childless and self._has_dead():

@@ -63,13 +63,13 @@ class Orphans(Brood):
         self._listed = False
         return self._reap_all()
 
-    def kill_groups(self) -> bool:
+    def kill_groups(self) -> None:
         # The nursery reaps, and does not take down names: whoever lives now is killed now.
         listed = self.listing()
         living = [(pid, self.name_of(pid)) for pid in listed[:MOST_NAMED]] + [(pid, "") for pid in listed[MOST_NAMED:]]
         super().kill_groups()
-        self._slain = {pid: name for pid, name in living if name is not None}
-        return False
+        if self._killing is not None:
+            self._killing.slain = {pid: name for pid, name in living if name is not None}
 
     def _children(self) -> Iterable[int]:
         self.listing()

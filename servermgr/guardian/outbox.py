@@ -1,4 +1,4 @@
-"""The way of events to an owner who may not be listening."""
+"""The way of messages, and of events, to an owner who may not be listening."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from servermgr.guardian import protocol
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Sequence
 
     from servermgr.guardian.protocol import Message
 
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
 MOST_UNHEARD = 32
 #: Events kept for an owner who does not listen; what comes after them is lost, and that is told.
 MOST_KEPT = 10_000
+
+
+class Messages:
+    """What an owner must hear, in one piece for each turn of the guardian's loop: it wakes him once.
+
+    Args:
+        sock: The socket to the owner.
+    """
+
+    def __init__(self, sock: socket) -> None:
+        self._socket = sock
+        self._waiting: list[Message] = []
+
+    def put(self, message: Message) -> None:
+        """Have it sent with the next `send`."""
+        self._waiting.append(message)
+
+    def send(self, fds: Sequence[int] = ()) -> None:
+        """Send what there is, with descriptors; an owner who is gone, or takes nothing, is no reason to stop."""
+        messages, self._waiting = self._waiting, []
+        try:
+            if messages:
+                protocol.send_all(self._socket, messages, fds)
+        except (protocol.Closed, TimeoutError):
+            pass  # nobody hears it any more; the tree is ended all the same
 
 
 class Outbox:

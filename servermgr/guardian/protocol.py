@@ -9,7 +9,7 @@ To the nursery, with descriptors attached::
 
 To a guardian::
 
-    {"do": "stop", "signal": n, "grace": s}  terminate, grace period, kill; a second one only shortens it
+    {"do": "stop", "signal": n, "grace": s, "confirm": b}   terminate, grace period, kill; again: only shortens it
     {"do": "signal", "signal": n}            to the worker
     {"do": "heard", "count": n}              so many more events were heard
     {"do": "list"}                           who is in the tree?
@@ -23,7 +23,7 @@ From a guardian::
     {"is": "worker", "pid": n}                    the pidfile named it and it was found in the tree
     {"is": "ended", "status": n}                  the worker ended
     {"is": "crashed", "text": s}             a fault of the guardian's own
-    {"is": "asked"}                               the first polite signal is out
+    {"is": "asked"}                               the first signal is out, for one who wanted that confirmed
     {"is": "event", "what": w, "pid": n, "at": s, …}   for a trace, where the spec asks for one; see `events`, `trace`
     {"is": "done", "polite": […], "killed": […], "survivors": […], "status": n, "seconds": s,
      "note": s}                              said by the nursery where the guardian itself was killed
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _HEADER = 4
 _MOST_FDS = 64
+#: So much is read at once: a buffer that is larger is mapped and unmapped for each message.
+_PIECE = 65536
 # Atomically, where the system can: another thread of the owner may fork and exec at any moment.
 _CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -61,8 +63,15 @@ def send(sock: socket, message: Message, fds: Sequence[int] = ()) -> None:
     Raises:
         Closed: The other end is gone.
     """
-    body = marshal.dumps(message)
-    data = len(body).to_bytes(_HEADER, "big") + body
+    send_all(sock, (message,), fds)
+
+
+def send_all(sock: socket, messages: Sequence[Message], fds: Sequence[int] = ()) -> None:
+    """Send messages in one piece, which wakes the other end once; see `send`."""
+    data = b""
+    for message in messages:
+        body = marshal.dumps(message)
+        data += len(body).to_bytes(_HEADER, "big") + body
     attached = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
         sent = sock.sendmsg([data], attached)
@@ -93,7 +102,7 @@ class Reader:
             BlockingIOError: Nothing there now (with `MSG_DONTWAIT`).
         """
         try:
-            data, attached, answer, _ = self._sock.recvmsg(262144, CMSG_SPACE(_MOST_FDS * 4), flags | _CLOEXEC)
+            data, attached, answer, _ = self._sock.recvmsg(_PIECE, CMSG_SPACE(_MOST_FDS * 4), flags | _CLOEXEC)
         except ConnectionResetError as error:
             raise Closed from error
         self._take(attached)

@@ -1,15 +1,24 @@
 """The guardian's end of the ledger: writes the record of its tree, and removes it with the tree.
 
+The first line of the file is the whole record, put there by rename(2). What changes later, the worker and the session,
+is appended as a line: who reads it finds that line whole or not at all, for a file grows once the data is there. (A
+rename over the old file would have the new one written to the disk at once, and its blocks given back at the end.)
+
 A full disk, a read-only directory or a vanished one costs the record, never the server: the tree is held all
 the same, and only the net below the net is missing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
 from servermgr import platform
+
+_FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+#: Changes that are appended until the file is written anew: some servers replace their worker again and again.
+_MOST_LINES = 100
 
 
 class Record:
@@ -32,37 +41,60 @@ class Record:
         self._guardian = f"[{os.getpid()}, {self.start}, {platform.process_serial(os.getpid())}]"
         self._started = time.monotonic()
         self._written: tuple[int, int] | None = None
+        self._lines = 0
         self.failure = ""
 
     def write(self, worker: int, session: int) -> None:
-        """Put the record there, whole or not at all. `worker` is 0 while it is not known."""
+        """Put there what is known, whole or not at all. `worker` is 0 while it is not known."""
         if not self._path or self.failure or self._written == (worker, session):
             return
-        text = f'"guardian": {self._guardian}, "worker": {_identity(worker)}, "session": {session}, '
-        text += f'"started": {self._started:.3f}}}\n'
-        partial = self._path + b".partial-%d" % os.getpid()
+        entries = f'"worker": {_identity(worker)}, "session": {session}'
         try:
-            self._replace(partial, self._draft + text.encode())
+            if 0 < self._lines < _MOST_LINES:
+                self._append(f"{{{entries}}}\n".encode())
+            else:
+                rest = f'"guardian": {self._guardian}, {entries}, "started": {self._started:.3f}}}\n'
+                self._put(self._draft + rest.encode())
             self._written = (worker, session)
         except OSError as error:
             self.failure = error.strerror or str(error)
-            unlink(partial)
 
-    def _replace(self, partial: bytes, content: bytes) -> None:
+    def _put(self, content: bytes) -> None:
+        partial = self._path + b".partial-%d" % os.getpid()
         # O_EXCL: a name that is there already, as a link above all, is nobody's of ours.
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
         try:
-            if os.write(fd, content) != len(content):
-                raise OSError(0, "the disk is full")
+            _write(fd, content)
+            os.rename(partial, self._path)
+        except OSError:
+            unlink(partial)
+            raise
         finally:
             os.close(fd)
-        os.rename(partial, self._path)
+        self._lines = 1
+
+    def _append(self, line: bytes) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | _FLAGS)
+        size = os.fstat(fd).st_size
+        try:
+            _write(fd, line)
+        except OSError:
+            os.ftruncate(fd, size)
+            raise
+        finally:
+            os.close(fd)
+        self._lines += 1
 
     def remove(self) -> None:
         """The tree is gone."""
         if self._path and self._written is not None:
             unlink(self._path)
             self._written = None
+
+
+def _write(fd: int, content: bytes) -> None:
+    if os.write(fd, content) != len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _identity(pid: int) -> str:
@@ -76,7 +108,8 @@ def recorded_worker(path: bytes) -> int:
     Not by `json`, which takes as long to import as the rest of the guardian. A text in a record cannot look like
     the entry, since its quotation marks are escaped.
     """
-    _, _, entry = _read(path).rpartition(b'"worker": [')
+    complete, _, _ = _read(path).rpartition(b"\n")
+    _, _, entry = complete.rpartition(b'"worker": [')
     number = entry.partition(b",")[0]
     return int(number) if number.isdigit() else 0
 

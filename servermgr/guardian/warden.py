@@ -16,7 +16,7 @@ from servermgr.guardian import protocol
 from servermgr.guardian.brood import Brood
 from servermgr.guardian.events import Events
 from servermgr.guardian.launch import LaunchFailed, launch
-from servermgr.guardian.outbox import Outbox
+from servermgr.guardian.outbox import Messages, Outbox
 from servermgr.guardian.owner import OwnerWatch
 from servermgr.guardian.record import Record, unlink
 from servermgr.guardian.scratch import Scratch
@@ -52,6 +52,7 @@ class Warden:
         self._command_fds = fds[own:]
         self._wake = wake
         self._reader = protocol.Reader(self._owner)
+        self._messages = Messages(self._owner)
         self._worker = Worker(spec["pidfile"])
         self._outbox = Outbox(self._owner) if spec["trace"] else None
         self._events = None if self._outbox is None else Events(self._outbox.put)
@@ -81,7 +82,8 @@ class Warden:
             self._hold()
         except BaseException as error:
             # A fault of ours: the owner must hear of it, for he is the second net.
-            self._tell({"is": "crashed", "text": f"{type(error).__name__}: {error}"})
+            self._messages.put({"is": "crashed", "text": f"{type(error).__name__}: {error}"})
+            self._messages.send()
             raise
 
     def _hold(self) -> None:
@@ -103,6 +105,7 @@ class Warden:
                     poll.unregister(fd)
                 self._owner_gone()
             due = self._advance()
+            self._messages.send()
         self._clean_up()
 
     def _prepare(self) -> None:
@@ -130,7 +133,8 @@ class Warden:
         except LaunchFailed as failure:
             self._brood.reap()  # the launcher was the only child: now it shows that there is none
             self._clean_up_files()
-            self._tell({"is": "failed", "stage": failure.stage, "errno": failure.number})
+            self._messages.put({"is": "failed", "stage": failure.stage, "errno": failure.number})
+            self._messages.send()
             return False
         for fd in self._command_fds:
             os.close(fd)
@@ -148,7 +152,8 @@ class Warden:
             self._events.spawned(pid)
         message = {"is": "launched", "pid": pid, "guardian": os.getpid(), "unrecorded": self._record.failure}
         message |= {"adopts": self._adopts, "start": self._record.start}
-        self._tell(message, (own,) if own >= 0 else ())
+        self._messages.put(message)
+        self._messages.send((own,) if own >= 0 else ())
         if own >= 0:
             os.close(own)
 
@@ -179,9 +184,10 @@ class Warden:
             command = self._commands.pop(0)
             if command["do"] == "stop":
                 self._stop(command["signal"], command["grace"])
-                self._tell({"is": "asked"})
+                if command["confirm"]:
+                    self._messages.put({"is": "asked"})
             elif command["do"] == "list":
-                self._tell({"is": "members", "parents": self._brood.members()})
+                self._messages.put({"is": "members", "parents": self._brood.members()})
             elif command["do"] == "signal" and self._worker.pid is not None:
                 self._signal_worker(command["signal"])
 
@@ -220,7 +226,7 @@ class Warden:
                 self._record.write(message["pid"], self._session)
                 if self._events is not None:
                     self._events.say("worker", message["pid"])
-            self._tell(message)
+            self._messages.put(message)
         return self._worker.pause(self._brood.glance)
 
     def _step_events(self) -> float | None:
@@ -255,27 +261,23 @@ class Warden:
         message = nothing if self._stopping is None else self._stopping.report()
         message["status"] = self._worker.status
         message["note"] = ""
-        self._clean_up_files()
         self._send_last_events()
-        self._tell(message)
+        self._messages.put(message)
 
     def _send_last_events(self) -> None:
         """Send what is kept as the owner hears it; what else he says meanwhile waits until that is done."""
+        if self._outbox is None:
+            return
+        self._messages.send()
         limit = Deadline(_EVENTS_PATIENCE)
         poll = select.poll()
         poll.register(self._owner.fileno(), select.POLLIN)
-        while self._outbox is not None and not (self._outbox.is_empty or limit.expired):
+        while not (self._outbox.is_empty or limit.expired):
             poll.poll(milliseconds(limit.remaining()))
             if not self._receive():
                 return
 
     # --- the end ------------------------------------------------------------------------------------------------
-
-    def _tell(self, message: protocol.Message, fds: tuple[int, ...] = ()) -> None:
-        try:
-            protocol.send(self._owner, message, fds)
-        except (protocol.Closed, TimeoutError):
-            pass  # nobody hears it any more; the tree is ended all the same
 
     def _clean_up_files(self) -> None:
         if self._brood.empty():

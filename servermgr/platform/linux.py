@@ -165,6 +165,11 @@ def become_subreaper() -> bool:
     return _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def process_name(pid: int) -> str:
+    """What it is called, also once it is dead and not reaped; empty where that is not told. Half of a `read_stat`."""
+    return os.fsdecode(read(f"/proc/{pid}/comm")[:-1])
+
+
 def set_process_name(name: str) -> None:
     """Give this process a name for `ps`; 15 bytes of it are shown."""
     _prctl(_PR_SET_NAME, os.fsencode(name)[:15] + b"\0")

@@ -140,6 +140,12 @@ def become_subreaper() -> bool:
     return False
 
 
+def process_name(pid: int) -> str:
+    """What it is called; empty where that is not told."""
+    stat = read_stat(pid)
+    return "" if stat is None else stat.name
+
+
 def set_process_name(name: str) -> None:
     """Not to be had."""
 
