@@ -15,9 +15,10 @@ LONGEST_PAUSE = 0.025
 _FOREVER = 1e8
 #: Milliseconds of one poll at most.
 _LONGEST_POLL = 86_400_000.0
-#: Share of the time already waited that may be lost by noticing late. A smaller one costs processor time in
-#: proportion: with this one a probe of 0.05 ms takes 1 % of a processor in the first seconds, and less later.
+#: Share of the time already waited that may be lost by noticing late.
 LATENESS = 0.005
+#: Share of a processor that may be spent on noticing earlier than that; and the share of time lost in a long wait.
+_COST, _LATER = 0.04, 0.0005
 
 
 class Deadline:
@@ -55,13 +56,20 @@ class Deadline:
         return seconds if left is None else min(seconds, left)
 
 
-def pace(elapsed: float) -> float:
+def pace(elapsed: float, cost: float | None = None) -> float:
     """How long to pause before the next readiness poll, in seconds.
 
     A small share of the time already waited: the notice comes late by a percent at most, while a
-    server that takes a minute is not asked sixty thousand times.
+    server that takes a minute is not asked sixty thousand times. What is cheap to ask may be asked more often.
+
+    Args:
+        elapsed: Seconds waited so far.
+        cost: Seconds that the last poll took; None for unknown.
     """
-    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, elapsed * LATENESS))
+    pause = elapsed * LATENESS
+    if cost is not None:
+        pause = min(pause, max(cost / _COST, elapsed * _LATER))
+    return min(LONGEST_PAUSE, max(SHORTEST_PAUSE, pause))
 
 
 def milliseconds(seconds: float | None) -> float | None:

@@ -138,12 +138,12 @@ class GuardedTree(Heard):
                 if self._lost:
                     self._rescue()
                     continue
-                if deadline.expired and (self._listening or not self._listen(0.0)):  # take what is there already
-                    return reached()
                 if self._listening:
+                    if deadline.expired:
+                        return reached()
                     self._condition.wait(deadline.remaining())
-                else:
-                    self._listen(deadline.remaining())
+                elif not self._listen(deadline.remaining()) and deadline.expired:  # 0 takes what is there already
+                    return reached()
         return True
 
     def _listen(self, timeout: float | None) -> bool:

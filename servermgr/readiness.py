@@ -56,8 +56,9 @@ class Wait:
     def until_ready(self, timeout: float | None) -> None:
         """Return when ready. Raises the `WorkerError` that says why it is not; ends nothing itself."""
         deadline = Deadline(timeout)
+        self._refuse_ended(deadline)
         while True:
-            self._refuse_ended(deadline)
+            began = deadline.elapsed
             reason = self._attempt(deadline)
             if reason is None:
                 self._refuse_ended(deadline)  # one that has just failed to bind: somebody else answered for it
@@ -65,7 +66,8 @@ class Wait:
             if deadline.expired:
                 raise self._too_late(reason, deadline)
             self._report(reason, deadline)
-            if self._tree.wait_worker(deadline.within(pace(deadline.elapsed))):
+            now = deadline.elapsed
+            if self._tree.wait_worker(deadline.within(pace(now, now - began))):
                 self._refuse_ended(deadline)
 
     def _attempt(self, deadline: Deadline) -> WorkerError | OSError | None:

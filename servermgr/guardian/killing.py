@@ -13,6 +13,7 @@ import signal
 import time
 
 from servermgr import platform
+from servermgr.deadline import sleep
 from servermgr.stopping import MOST_NAMED
 
 TYPE_CHECKING = False
@@ -117,7 +118,7 @@ class Killing:
                 if not self._struck:
                     self.strike()
                 if len(self._struck) > _FEW:
-                    time.sleep(min(_LONGEST_PAUSE, len(self._struck) * _PAUSE_EACH))
+                    sleep(min(_LONGEST_PAUSE, len(self._struck) * _PAUSE_EACH))
                 heard = _sigtimedwait is not None and _sigtimedwait((signal.SIGCHLD,), _STALL) is not None
                 if not (heard or reap() or self.strike() or self._await_processors()):
                     return False
