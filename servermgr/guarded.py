@@ -225,6 +225,11 @@ def warm_up() -> None:
     nursery.warm()
 
 
+def settle() -> None:
+    """Finish what `warm_up` has begun, where no launch follows."""
+    nursery.settle()
+
+
 def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> GuardedTree:
     """Launch a command below a guardian; see `GuardedTree`."""
     return GuardedTree(spec, name=name, ports=ports)

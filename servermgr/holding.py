@@ -16,7 +16,7 @@ from servermgr._trace_story import Story
 from servermgr.addresses import address_free_check, endpoint
 from servermgr.adopted import Adoptable, AdoptedTree
 from servermgr.errors import SurvivorsError, WorkerError, WorkerExitedError
-from servermgr.launching import launch, warm_up
+from servermgr.launching import launch, warmed_up
 from servermgr.output import Output
 from servermgr.process import WorkerProcess
 from servermgr.sweeping import sweep_once
@@ -100,19 +100,19 @@ class Holding:
         self._notice_fork()
         with self.lock:
             self._settle()
-            warm_up()
-            sweep_once()
-            if address is not None and not options["sockets"]:  # else it is our own socket that listens there
-                address_free_check(*address)
-            output = Output(target, name=name)
-            try:
-                story = _story(trace, name, shlex.join(map(str, argv)), launches=options["pidfile"] is not None)
-                spec = LaunchSpec(argv, output=output, story=story, **options)
-                prepare(spec)
-                tree = launch(spec, name=name, ports=() if address is None else (endpoint(*address),))
-            except BaseException:
-                output.close()
-                raise
+            with warmed_up():
+                sweep_once()
+                if address is not None and not options["sockets"]:  # else it is our own socket that listens there
+                    address_free_check(*address)
+                output = Output(target, name=name)
+                try:
+                    story = _story(trace, name, shlex.join(map(str, argv)), launches=options["pidfile"] is not None)
+                    spec = LaunchSpec(argv, output=output, story=story, **options)
+                    prepare(spec)
+                    tree = launch(spec, name=name, ports=() if address is None else (endpoint(*address),))
+                except BaseException:
+                    output.close()
+                    raise
             output.launched()
             process = WorkerProcess(tree, spec.argv)
             self.tree, self.process, self.spec, self.address, self.output = tree, process, spec, address, output

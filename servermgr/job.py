@@ -256,6 +256,10 @@ def warm_up() -> None:
     """Nothing has to be warm here."""
 
 
+def settle() -> None:
+    """Finish what `warm_up` has begun: nothing."""
+
+
 def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> JobTree:
     """Launch a command into a job; see `JobTree`."""
     return JobTree(spec, name=name, ports=ports)

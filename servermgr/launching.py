@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -9,13 +10,26 @@ from servermgr import platform
 from servermgr.errors import LaunchError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from servermgr.tree import LaunchSpec, Tree
 
 
-def warm_up() -> None:
-    """Begin what the first launch would have to wait for, and come back at once."""
-    if platform.HOLDER is not None:
-        import_module(platform.HOLDER).warm_up()
+@contextmanager
+def warmed_up() -> Iterator[None]:
+    """Begin what the first launch has to wait for, and have the block do meanwhile what comes before that launch.
+
+    Where the block fails, what was begun is finished: nothing of it stays a child of this process.
+    """
+    holder = None if platform.HOLDER is None else import_module(platform.HOLDER)
+    if holder is not None:
+        holder.warm_up()
+    try:
+        yield
+    except BaseException:
+        if holder is not None:
+            holder.settle()
+        raise
 
 
 def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...] = ()) -> Tree:

@@ -61,10 +61,12 @@ class _Nursery:
 
     def send(self, message: protocol.Message, fds: Sequence[int]) -> None:
         protocol.send(self.socket, message, fds)
-        if not self._ready:
-            self._see_ready()
+        self.settle()
 
-    def _see_ready(self) -> None:
+    def settle(self) -> None:
+        """See that it stands. Raises GuardianError if it does not."""
+        if self._ready:
+            return
         # The launcher ends as soon as the nursery proper has been forked off.
         _, complaint = self._launcher.communicate()
         if self._launcher.returncode != 0:
@@ -108,6 +110,16 @@ def warm() -> None:
     with _lock:
         if _current is None:
             _current = _Nursery()
+
+
+def settle() -> None:
+    """Wait until the helper process stands that `warm` has begun: until then a part of it is a child of ours."""
+    with _lock:
+        try:
+            if _current is not None:
+                _current.settle()
+        except GuardianError:
+            _retire()  # whoever needs it is told so, by the next one
 
 
 def bear(message: protocol.Message, command_fds: Sequence[int]) -> socket.socket:

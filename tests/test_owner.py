@@ -107,6 +107,29 @@ print("unchanged")
 """
 
 
+REFUSED = """
+import os
+from servermgr import CommandManager
+
+for argv in (["no\\0command"], ["sleep", "60"]):
+    manager = CommandManager(argv, name="given")
+    try:
+        with manager:
+            print("started")
+    except Exception as error:
+        print(type(error).__name__)
+        try:
+            os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            print("no child")
+"""
+
+
+def test_a_first_start_that_is_refused_leaves_no_child() -> None:
+    """The helper process that it has begun to make belongs to nobody; the next start finds it ready."""
+    assert script_output(REFUSED) == "LaunchError\nno child\nstarted\n"
+
+
 def test_nothing_of_the_owner_changes() -> None:
     """No handler, no thread, no child, no subreaper, no new directory: `os.wait()` still finds no children."""
     assert script_output(UNCHANGED) == "unchanged\n"
