@@ -133,7 +133,8 @@ def bear(message: protocol.Message, command_fds: Sequence[int]) -> socket.socket
     fds = [theirs.fileno(), *([owner] if owner >= 0 else []), *command_fds]
     try:
         identity = None if owner >= 0 else _own_identity(os.getpid())
-        _send({**message, "owner_pidfd": owner >= 0, "owner": identity, "fds": len(fds)}, fds)
+        spec = protocol.pack({**message, "owner_pidfd": owner >= 0, "owner": identity})
+        _send({"fds": len(fds), "spec": spec}, fds)
     except BaseException:
         ours.close()
         raise

@@ -102,8 +102,9 @@ class Nursery:
             requests = self._reader.receive()
         except protocol.Closed:
             return False
-        for spec in requests:
-            fds = [self._reader.fds.pop(0) for _ in range(spec["fds"])]
+        for request in requests:
+            spec = request["spec"]
+            fds = [self._reader.fds.pop(0) for _ in range(request["fds"])]
             pid, slate = self._hand_over(spec, fds) or self._fork_guardian(spec, fds)
             self._staff.add(pid)
             self._guardians[pid] = StandIn(spec, fds[0], pid, self._orphans, slate)
@@ -112,11 +113,11 @@ class Nursery:
         self._make_spare()
         return True
 
-    def _hand_over(self, spec: protocol.Message, fds: list[int]) -> tuple[int, Slate | None] | None:
+    def _hand_over(self, spec: bytes, fds: list[int]) -> tuple[int, Slate | None] | None:
         ready, self._spare = self._spare, None
         return (ready.pid, ready.slate) if ready is not None and ready.take(spec, fds) else None
 
-    def _fork_guardian(self, spec: protocol.Message, fds: list[int]) -> tuple[int, Slate | None]:
+    def _fork_guardian(self, spec: bytes, fds: list[int]) -> tuple[int, Slate | None]:
         slate = self._new_slate()
         pid = os.fork()
         if pid == 0:
@@ -147,7 +148,8 @@ class Nursery:
             wake = _wake_on_child()
             given = task(wake)
             if given is not None:
-                Warden(*given, wake, slate).watch()
+                spec, fds = given
+                Warden(protocol.unpack(spec), fds, wake, slate).watch()
             status = 0
         finally:
             os._exit(status)  # nothing may return into the nursery's loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _socket
+import functools
 import os
 
 from servermgr import platform
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at processes that are not our children.
 _GLANCE = 0.05
-#: What a stand-in must know of a tree to end it.
-_NEEDED = ("stop_signal", "crash_grace", "pidfile", "remove", "record", "marker", "scratch", "cgroup")
 
 
 class Orphans(Brood):
@@ -85,7 +84,7 @@ class StandIn:
     """What the nursery keeps of a guardian, to end the tree in its place.
 
     Args:
-        spec: What the guardian was given.
+        spec: What the guardian was given, packed.
         socket: The guardian's socket to the owner, which thus hears of the end although its guardian is gone.
         pid: The guardian's pid.
         orphans: Who comes to the nursery.
@@ -93,9 +92,9 @@ class StandIn:
     """
 
     def __init__(
-        self, spec: protocol.Message, socket: int, pid: int, orphans: Orphans, slate: Slate | None = None
+        self, spec: bytes, socket: int, pid: int, orphans: Orphans, slate: Slate | None = None
     ) -> None:
-        self._spec = {name: spec[name] for name in _NEEDED}
+        self._packed = spec
         self._owner = _socket.socket(fileno=socket)
         self._pid = pid
         self._orphans = orphans
@@ -103,6 +102,10 @@ class StandIn:
         self._worker = 0
         self._stopping: Stopping | None = None
         self.finished = False
+
+    @functools.cached_property
+    def _spec(self) -> protocol.Message:
+        return protocol.unpack(self._packed)
 
     def step(self) -> float | None:
         """The next step of ending the orphans; see `Stopping.step`."""

@@ -5,7 +5,7 @@ which is what makes `marshal` fit: it is built in, while `json` or `pickle` woul
 
 To the nursery, with descriptors attached::
 
-    {spec}                                   see `tree.LaunchSpec`; becomes a guardian by fork
+    {"fds": n, "spec": b}                    see `tree.LaunchSpec`, `pack`; becomes a guardian by fork
 
 To a guardian::
 
@@ -53,6 +53,17 @@ _PIECE = 65536
 _CLOEXEC: int = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 
 
+def pack(message: Message) -> bytes:
+    """A message that is handed on as it is by whoever does not read it; see `unpack`."""
+    return marshal.dumps(message)
+
+
+def unpack(packed: bytes) -> Message:
+    """What `pack` has packed."""
+    message: Message = marshal.loads(packed)  # noqa: S302  # see the module's docstring
+    return message
+
+
 class Closed(Exception):
     """The other end is gone."""
 
@@ -70,7 +81,7 @@ def send_all(sock: socket, messages: Sequence[Message], fds: Sequence[int] = ())
     """Send messages in one piece, which wakes the other end once; see `send`."""
     data = b""
     for message in messages:
-        body = marshal.dumps(message)
+        body = pack(message)
         data += len(body).to_bytes(_HEADER, "big") + body
     attached = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", fds))] if fds else []
     try:
@@ -118,7 +129,7 @@ class Reader:
             if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
                 numbers = array.array("i")
                 numbers.frombytes(payload[: len(payload) - len(payload) % numbers.itemsize])
-                for number in numbers:
+                for number in numbers if not _CLOEXEC else ():
                     os.set_inheritable(number, False)
                 self.fds += numbers
 
@@ -128,6 +139,6 @@ class Reader:
             end = _HEADER + int.from_bytes(self._buffer[:_HEADER], "big")
             if len(self._buffer) < end:
                 break
-            messages.append(marshal.loads(self._buffer[_HEADER:end]))  # noqa: S302  # see the module's docstring
+            messages.append(unpack(self._buffer[_HEADER:end]))
             self._buffer = self._buffer[end:]
         return messages

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from servermgr.guardian.slate import Slate
 
-    Task = tuple[protocol.Message, list[int]]
+    Task = tuple[bytes, list[int]]
 
 #: Seconds for a spare to take what does not fit into the socket; one that is stopped takes nothing.
 _PATIENCE = 1.0
@@ -40,10 +40,10 @@ class Spare:
         self._socket = socket
         socket.settimeout(_PATIENCE)
 
-    def take(self, spec: protocol.Message, fds: Sequence[int]) -> bool:
+    def take(self, spec: bytes, fds: Sequence[int]) -> bool:
         """Hand it a tree; False if it is gone, or does not take it."""
         try:
-            protocol.send(self._socket, spec, fds)
+            protocol.send(self._socket, {"spec": spec}, fds)
         except (protocol.Closed, OSError):
             return False
         finally:
@@ -81,12 +81,12 @@ def _wait(nursery: _socket.socket, wake: int) -> Task | None:
     reader = protocol.Reader(nursery)
     _rehearse(wake)
     try:
-        while not (specs := reader.receive()):
+        while not (orders := reader.receive()):
             pass
     except protocol.Closed:
         return None
     nursery.close()
-    return specs[0], reader.fds
+    return orders[0]["spec"], reader.fds
 
 
 def _rehearse(wake: int) -> None:

@@ -22,6 +22,7 @@ assert sys.platform == "linux"  # chosen by platform/__init__.py alone
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
+    from typing import Any
 
 NAME = "linux"
 #: The module that holds process trees here.
@@ -176,13 +177,17 @@ def set_process_name(name: str) -> None:
 
 
 def _prctl(option: int, argument: int | bytes) -> bool:
-    import ctypes  # noqa: PLC0415  # only the guardian needs it; it costs an owner 2 ms
-
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        return bool(libc.prctl(option, argument, 0, 0, 0) == 0)
+        return bool(_libc().prctl(option, argument, 0, 0, 0) == 0)
     except (OSError, AttributeError):  # a libc that cannot be opened by ctypes
         return False
+
+
+@functools.lru_cache(maxsize=1)  # made once by the nursery, and not once more by each of its forks
+def _libc() -> Any:
+    import ctypes  # noqa: PLC0415  # only the guardian needs it; it costs an owner 2 ms
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def all_pids() -> list[int]:
