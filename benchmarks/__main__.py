@@ -18,6 +18,7 @@ from benchmarks import (
     imports,
     kill,
     many,
+    phases,
     publish,
     readiness,
     report,
@@ -30,7 +31,7 @@ from benchmarks.harness import FULL, LARGE, QUICK, Measurement, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
     found.MEASUREMENT.name: found.MEASUREMENT
-    for found in (stop, readiness, start, servers, kill, tree, address, crash, imports, guardian, many)
+    for found in (stop, readiness, start, servers, kill, tree, address, crash, imports, guardian, many, phases)
 }
 
 DESCRIPTION = """\

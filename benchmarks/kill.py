@@ -11,9 +11,10 @@ from servermgr import CommandManager
 
 WHY = (
     "A guardian is another process: it must be woken, and its own end awaited, since who hears that all is gone must "
-    "find it gone, too. The column of the floor has just that, and the kernel's figure in it. Beyond the floor "
-    "`kill()` takes down by name who was killed, before each is reaped, and waits for the last word of `waitpid` that "
-    "nobody is left."
+    "find it gone, too. The column of the floor has just that, and the kernel's figure in it; where each process has "
+    "a session, also the way from the top down that who does not know the pids has to go. What is beyond the floor, is "
+    "in the table of phases: it does not grow with the tree, but for the names, which are taken down before the "
+    "reaping, of 64 processes at most."
 )
 GOALS = (Goal("times", 1.5, why=WHY),)
 
@@ -34,9 +35,8 @@ def _compare(size: int, sessions: bool, plan: Plan) -> Row:
         Contender("psutil's recipe", lambda _: _other("psutil", size, sessions)),
         Contender("mirakuru: kill()", lambda _: _other("mirakuru", size, sessions), missing=PEERS["mirakuru"].missing),
     ]
-    if not sessions:
-        floor = program("floor", "kill", size)
-        contenders.append(Contender("the floor: a bare fork, asked to", lambda _: float(answer(floor))))
+    floor = program("floor", "kill", size, *(["--sessions"] if sessions else []))
+    contenders.append(Contender("the floor: a bare fork, asked to", lambda _: float(answer(floor))))
     case = f"{size} processes, {'each its own session' if sessions else 'one session'}"
     rounds = plan.rounds if size < 1000 else plan.fewer(4 if size == 1000 else 6)
     return compare(case, contenders, rounds=rounds, goals=GOALS, warmup=int(size < 1000))

@@ -51,7 +51,7 @@ def test_a_measurement_yields_rows_with_ours_beside_a_reference(name: str) -> No
     assert len({row.case for row in rows}) == len(rows)
     for row in rows:
         assert row.first("ours")
-        assert row.first("reference")
+        assert row.first("reference") or name == "phases"  # those are parts of one whole
         for column in row.columns:
             if column.missing:  # a peer that only scripts/bench installs
                 assert not column.samples

@@ -15,7 +15,7 @@ import pytest
 from stand_ins import ROOT, SLEEP, until
 from wreckage import state_of
 
-from servermgr import identity
+from servermgr import identity, platform
 from servermgr.identity import Held, Identity
 
 if TYPE_CHECKING:
@@ -74,6 +74,21 @@ def test_an_exec_does_not_change_it(tmp_path: Path) -> None:
         until(lambda: Path(f"/proc/{process.pid}/comm").read_text() == "sleep\n", "the exec")
         assert of(process) == before
         process.kill()
+
+
+def test_a_creation_time_is_known_without_reading_it() -> None:
+    """Where no tick passes during the start, it is that tick; reading it may have to wait for the exec."""
+    known = 0
+    for _ in range(200):
+        before = platform.start_now()
+        pid = os.posix_spawn("/bin/true", ["true"], {})
+        after = platform.start_now()
+        stat = platform.read_stat(pid)
+        os.waitpid(pid, 0)
+        assert stat is not None
+        assert before <= stat.start <= after
+        known += before == after
+    assert known > 100
 
 
 def test_a_zombie_exists_and_does_not_live(sleeper: subprocess.Popen[bytes]) -> None:

@@ -1,7 +1,9 @@
-"""The least that a guardian can be, as seconds: `floor.py start COUNT COMMAND…` or `floor.py kill COUNT`.
+"""The least that a guardian can be, as seconds, for a process that stands ready and forks one for each command.
 
-`start`: a process that stands ready forks once for each command; the fork starts the command below itself and says so.
-`kill`: such a fork, below which COUNT processes sleep in one session, is asked to end them; until it has ended, too.
+`floor.py start COUNT COMMAND…`: each fork starts the command below itself and says so.
+`floor.py stop COUNT COMMAND…`: all of them are asked to end theirs by SIGTERM, until they have ended, too.
+`floor.py kill COUNT [--sessions]`: one of them, below which COUNT processes sleep, is asked to kill these.
+
 Nothing is recorded, followed, checked or told beyond that: what is measured is what having a guardian costs at all.
 """
 
@@ -30,7 +32,10 @@ def main() -> None:
         os.dup2(told, 1)
         stand_ready(theirs)
     theirs.close()
-    print(start(ours, count, sys.argv[3:]) if mode == "start" else kill(ours, count, said))
+    if mode == "kill":
+        print(kill(ours, count, said, sys.argv[3:]))
+    else:
+        print(many(ours, count, sys.argv[3:])[("start", "stop").index(mode)])
     ours.close()
     os.wait()
 
@@ -58,9 +63,17 @@ def guard(owner: socket.socket) -> None:
     words = owner.recv(65536).decode().split("\0")
     pid = os.posix_spawn(words[0], words, os.environ, setsid=True)
     owner.send(b"%d" % pid)
-    owner.recv(1)
+    end_tree(pid, int(owner.recv(4)))
+
+
+def end_tree(root: int, number: int) -> None:
+    """Signal the group, and whoever comes to us when its leader is gone; leave with the last of them."""
     try:
-        os.killpg(pid, signal.SIGKILL)  # not reaped, so the number is its own
+        os.killpg(root, abs(number))  # not reaped, so the number is its own
+        if number < 0:
+            os.waitpid(root, 0)
+            for orphan in platform.children(os.getpid()):
+                os.kill(orphan, -number)
         while True:
             os.wait()
     except ChildProcessError:
@@ -75,35 +88,44 @@ def ask(nursery: socket.socket, words: list[str]) -> socket.socket:
     return ours
 
 
-def start(nursery: socket.socket, count: int, words: list[str]) -> float:
-    """All are asked for before the first answer is awaited: no processor waits for another."""
+def many(nursery: socket.socket, count: int, words: list[str]) -> tuple[float, float]:
+    """All are asked for before the first answer is awaited: no processor waits for another. The same at the end."""
     began = time.perf_counter()
     guards = [ask(nursery, words) for _ in range(count)]
-    for guard in guards:
-        guard.recv(16)
-    took = time.perf_counter() - began
-    for guard in guards:
-        end(guard)
-    return took
+    pids = [int(guard.recv(16)) for guard in guards]
+    started = time.perf_counter()
+    for pid in pids:
+        settle(pid)
+    ending = time.perf_counter()
+    end(guards, signal.SIGTERM)
+    return started - began, time.perf_counter() - ending
 
 
-def kill(nursery: socket.socket, count: int, said: int) -> float:
+def settle(pid: int) -> None:
+    """Wait until it sleeps: it has started, and waits for what comes. The alarm bounds this."""
+    while (stat := platform.read_stat(pid)) is None or stat.state != "S":
+        time.sleep(0.001)
+
+
+def kill(nursery: socket.socket, count: int, said: int, flags: list[str]) -> float:
     forest = os.path.join(os.path.dirname(os.path.abspath(__file__)), "forest.py")
-    guard = ask(nursery, [sys.executable, "-I", "-S", forest, str(count), str(count), "--ignore-term"])
+    guard = ask(nursery, [sys.executable, "-I", "-S", forest, str(count), str(count), "--ignore-term", *flags])
     guard.recv(16)
     heard = b""
     while not heard.endswith(b"ready\n"):
         heard += os.read(said, 65536)
     began = time.perf_counter()
-    end(guard)
+    end([guard], -signal.SIGKILL if "--sessions" in flags else signal.SIGKILL)
     return time.perf_counter() - began
 
 
-def end(guard: socket.socket) -> None:
-    """Ask, and wait until it has ended: its socket is closed then."""
-    guard.send(b"!")
-    guard.recv(1)
-    guard.close()
+def end(guards: list[socket.socket], number: int) -> None:
+    """Ask, and wait until they have ended: their sockets are closed then."""
+    for guard in guards:
+        guard.send(b"%d" % number)
+    for guard in guards:
+        guard.recv(1)
+        guard.close()
 
 
 if __name__ == "__main__":

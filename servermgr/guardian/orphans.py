@@ -91,9 +91,7 @@ class StandIn:
         slate: Where the guardian has written down who is in its tree; None where the orphans come to the nursery.
     """
 
-    def __init__(
-        self, spec: bytes, socket: int, pid: int, orphans: Orphans, slate: Slate | None = None
-    ) -> None:
+    def __init__(self, spec: bytes, socket: int, pid: int, orphans: Orphans, slate: Slate | None = None) -> None:
         self._packed = spec
         self._owner = _socket.socket(fileno=socket)
         self._pid = pid

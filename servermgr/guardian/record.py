@@ -44,11 +44,17 @@ class Record:
         self._lines = 0
         self.failure = ""
 
-    def write(self, worker: int, session: int) -> None:
-        """Put there what is known, whole or not at all. `worker` is 0 while it is not known."""
+    def write(self, worker: int, session: int, *, start: int = 0) -> None:
+        """Put there what is known, whole or not at all.
+
+        Args:
+            worker: Its pid; 0 while it is not known.
+            session: The session that the command was started in; 0 before.
+            start: The worker's creation time, if it is known; 0 has it read.
+        """
         if not self._path or self.failure or self._written == (worker, session):
             return
-        entries = f'"worker": {_identity(worker)}, "session": {session}'
+        entries = f'"worker": {_identity(worker, start)}, "session": {session}'
         try:
             if 0 < self._lines < _MOST_LINES:
                 self._append(f"{{{entries}}}\n".encode())
@@ -97,9 +103,11 @@ def _write(fd: int, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _identity(pid: int) -> str:
-    stat = platform.read_stat(pid) if pid else None
-    return "null" if stat is None else f"[{pid}, {stat.start}, {platform.process_serial(pid)}]"
+def _identity(pid: int, start: int) -> str:
+    if pid and not start:
+        stat = platform.read_stat(pid)
+        start = 0 if stat is None else stat.start
+    return f"[{pid}, {start}, {platform.process_serial(pid)}]" if start else "null"
 
 
 def recorded_worker(path: bytes) -> int:

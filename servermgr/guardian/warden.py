@@ -80,8 +80,7 @@ class Warden:
         """Hold the tree until nobody of it is left."""
         try:
             self._hold()
-        except BaseException as error:
-            # A fault of ours: the owner must hear of it, for he is the second net.
+        except BaseException as error:  # a fault of ours: the owner must hear of it, for he is the second net
             self._messages.put({"is": "crashed", "text": f"{type(error).__name__}: {error}"})
             self._messages.send()
             raise
@@ -128,6 +127,7 @@ class Warden:
 
     def _launch(self) -> bool:
         self._record.write(0, 0)
+        before = platform.start_now()
         try:
             pid = launch(self._spec, self._command_fds)
         except LaunchFailed as failure:
@@ -136,12 +136,13 @@ class Warden:
             self._messages.put({"is": "failed", "stage": failure.stage, "errno": failure.number})
             self._messages.send()
             return False
+        start = before if before == platform.start_now() else 0  # as a rule no tick has passed
         for fd in self._command_fds:
             os.close(fd)
+        self._session = pid
         self._worker.launched(pid)
         self._brood.launched(pid)
-        self._session = pid
-        self._record.write(pid, pid)
+        self._record.write(pid, pid, start=start)
         self._tell_launched(pid)
         return True
 

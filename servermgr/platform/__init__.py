@@ -52,6 +52,7 @@ if sys.platform == "win32":
         set_process_name,
         signal_pidfd,
         socket_inodes,
+        start_now,
         wait_readable,
     )
 elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
@@ -82,6 +83,7 @@ elif sys.platform == "linux" and os.environ.get(CHOICE_VARIABLE) != "posix":
         session,
         set_process_name,
         signal_pidfd,
+        start_now,
     )
     from servermgr.platform.linux_facts import boot_id, memory_file, pid_namespace, process_facts, socket_inodes
     from servermgr.platform.polling import wait_readable
@@ -118,6 +120,7 @@ else:
         set_process_name,
         signal_pidfd,
         socket_inodes,
+        start_now,
     )
 
 __all__ = [
@@ -158,5 +161,6 @@ __all__ = [
     "set_process_name",
     "signal_pidfd",
     "socket_inodes",
+    "start_now",
     "wait_readable",
 ]
