@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import shlex
 from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import urlsplit
 
 from servermgr.probes import (
     CallableProbe,
@@ -69,6 +68,8 @@ def _parse(text: str) -> Probe:
 
 def _parse_tcp(text: str, _: str) -> Probe:
     host, port = checked_address(text)
+    from urllib.parse import urlsplit  # noqa: PLC0415  # as in `probes`
+
     if urlsplit(text)[2:] != ("", "", ""):
         raise ValueError(f"{text!r}: nothing is asked on a TCP connection; for a path give http://host:port/path")
     return TcpProbe(host, port)

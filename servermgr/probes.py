@@ -7,7 +7,6 @@ import re
 import shlex
 import socket
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote, urlsplit
 
 from servermgr import platform
 from servermgr.addresses import reached_at
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from servermgr.tree import LaunchSpec as Spec
-
 
 #: What may stand in the path or query of an address as it is (RFC 3986); "%" since it may be quoted already.
 _IN_QUERY = "/?:@!$&'()*+,;=-._~%"
@@ -91,6 +89,8 @@ class HttpProbe:
     """
 
     def __init__(self, url: str, *, statuses: range = range(200, 400)) -> None:
+        from urllib.parse import quote, urlsplit  # noqa: PLC0415  # here and below: only who is given an address
+
         self.url = url
         self.statuses = statuses
         parts = urlsplit(url)
@@ -286,13 +286,14 @@ def checked_address(text: str, *, port: int | None = None) -> tuple[str, int]:
     Raises:
         ValueError: There is no host in it, or no port, or there can be no such port.
     """
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
     try:
         parts = urlsplit(text)
         named = parts.port
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from error
-    found = port if named is None else named
-    if not parts.hostname or found is None:
+    if not parts.hostname or (found := port if named is None else named) is None:
         raise ValueError(f"{text!r} needs a host and a port, such as tcp://127.0.0.1:8080 or tcp://[::1]:8080")
     if not 0 < found < 65536:  # RFC 9293: 16 bits
         raise ValueError(f"{text!r}: a port is a number from 1 to 65535")
