@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from stand_ins import content, sh, until
+from stand_ins import PATIENCE, as_nobody, content, sh, until
 from wreckage import gone, is_alive, kill, killed, wreck
 
 import servermgr
@@ -117,3 +120,67 @@ def test_without_a_group_of_its_own_nobody_is_looked_at(groups: Path) -> None:
         marker = group.name.removeprefix("servermgr-")
         assert platform.contained(marker, [str(group)]) == [server.process.pid]
         assert platform.contained(marker, []) == []
+
+
+#: Becomes root for good, where it is started set-uid: its real user is another one then.
+BECOMES_ROOT = '$| = 1; ($<, $>) = (0, 0); print "up as $< $>\\n"; sleep 60'
+HOLDS_ROOT = """
+import sys, servermgr
+from servermgr.base import SurvivorsError
+sys.stdin.readline()
+server = servermgr.CommandManager([sys.argv[1], "-e", sys.argv[2]], grace_period=0.2, ready="log:^up as 0 0")
+server.start()
+print(server.process.pid)
+try:
+    print(server.stop().survivors)
+except SurvivorsError as error:
+    print([survivor.why for survivor in error.outcome.survivors])
+"""
+
+
+@pytest.fixture
+def delegated(groups: Path) -> Iterator[Path]:
+    """A group that an ordinary user may make others in, as systemd delegates one."""
+    group = groups / f"delegated-{os.getpid()}"
+    group.mkdir()
+    for path in (group, group / "cgroup.procs"):
+        os.chown(path, 65534, 65534)
+    yield group
+    for left in group.glob("servermgr-*"):
+        left.rmdir()
+    group.rmdir()
+
+
+@pytest.fixture
+def setuid_perl() -> Iterator[str]:
+    """A copy of perl that runs as root whoever starts it."""
+    perl = shutil.which("perl")
+    if perl is None:
+        pytest.skip("no perl")
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)  # noqa: S103  # others start it
+        path = os.path.join(folder, "perl")
+        shutil.copy(perl, path)
+        os.chmod(path, 0o4755)  # noqa: S103  # that is what it is for
+        yield path
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_who_has_become_another_user_ends_with_the_group(switch: str, delegated: Path, setuid_perl: str) -> None:
+    """No signal of this user reaches him: without the group he is a survivor."""
+    python, options = as_nobody()
+    options["env"] |= {"SERVERMGR_CGROUP": switch}
+    command = [python, "-c", HOLDS_ROOT, setuid_perl, BECOMES_ROOT]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    ) as owner:
+        (delegated / "cgroup.procs").write_text(str(owner.pid))
+        out, err = owner.communicate("go on\n", timeout=PATIENCE)
+    pid, _, said = out.partition("\n")
+    try:
+        assert said == ("()\n" if switch == "on" else "['this user may not signal it']\n"), err
+        assert is_alive(int(pid)) == (switch == "off")
+    finally:
+        if is_alive(int(pid)):
+            killed(int(pid))
+    until(lambda: not (delegated / "cgroup.procs").read_text(), "the helpers of the owner to leave")
