@@ -101,11 +101,16 @@ def test_whoever_names_the_marker_in_his_arguments_is_not_in_the_tree(tmp_path: 
 
 def test_who_was_seen_is_remembered_by_the_nursery_when_the_guardian_is_killed(tmp_path: Path) -> None:
     """Of this daemon nothing leads to the tree any more but the memory of its dead guardian."""
-    with running(tmp_path, "slow_daemon") as run:
-        run.start(SPAWNED)
-        assert run.role("daemon").process.pid in run.owners[0].say("listing")
-        Process(run.told["guardian"], "guardian").kill()
-        assert run.settled(PATIENCE) == {}
+    for attempt in range(5):
+        (folder := tmp_path / str(attempt)).mkdir()
+        with running(folder, "slow_daemon") as run:
+            run.start(SPAWNED)
+            if run.role("daemon").process.pid not in run.owners[0].say("listing"):
+                continue  # no reading fell into its second: they are rare where each takes long
+            Process(run.told["guardian"], "guardian").kill()
+            assert run.settled(PATIENCE) == {}
+            return
+    pytest.fail("it was seen at no attempt")
 
 
 def test_without_having_been_seen_it_would_get_away(tmp_path: Path) -> None:
