@@ -34,9 +34,9 @@ from wreckage import (
 )
 
 import servermgr
-from servermgr import ledger
+from servermgr import ledger, platform
 from servermgr.base import Manager
-from servermgr.guardian.record import recorded_worker
+from servermgr.guardian.record import Record, recorded_worker
 from servermgr.identity import Identity
 
 if TYPE_CHECKING:
@@ -731,3 +731,37 @@ print(guardian, nursery)
 """
     pids = [int(word) for word in script_output(script).split()]
     until(lambda: not any(map(is_alive, pids)), "the end of the helpers")
+
+
+def test_a_clock_that_says_something_else_is_not_believed(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """As that of a sandbox may, whose /proc is its own: then the creation time is read."""
+    real = Identity.of(os.getpid())
+    assert real is not None
+    path = os.path.join(folder, f"{MARKER}.json")
+    folder.mkdir(parents=True, mode=0o700)
+
+    def recorded(before: int) -> Identity | None:
+        Record.compare_clocks(before)
+        Record(os.fsencode(path), GOOD[: GOOD.index('"guardian"')].encode()).write(os.getpid(), 1, start=12345)
+        record = ledger.read(path)
+        assert record is not None
+        return record.worker
+
+    monkeypatch.setattr(Record, "_knows_start", False)
+    assert recorded(real.start) == real._replace(start=12345)  # the control
+    for before in (0, real.start + 1, platform.start_now()):
+        assert recorded(before) == real
+    monkeypatch.setattr(platform, "start_now", lambda: real.start - 1)
+    assert recorded(real.start - 1) == real
+
+
+def test_a_record_that_was_removed_is_written_anew(folder: Path) -> None:
+    folder.mkdir(parents=True, mode=0o700)
+    path = os.path.join(folder, f"{MARKER}.json")
+    record = Record(os.fsencode(path), GOOD[: GOOD.index('"guardian"')].encode())
+    record.write(0, 0)
+    os.unlink(path)
+    record.write(os.getpid(), 7)
+    assert (record.failure, os.listdir(folder)) == ("", [f"{MARKER}.json"])
+    (read,) = servermgr.recorded()
+    assert (read.worker, read.session) == (Identity.of(os.getpid()), 7)

@@ -19,6 +19,7 @@ from servermgr import platform
 from servermgr.deadline import milliseconds
 from servermgr.guardian import protocol, spare
 from servermgr.guardian.orphans import Orphans, StandIn
+from servermgr.guardian.record import Record
 from servermgr.guardian.warden import Warden
 
 TYPE_CHECKING = False
@@ -33,8 +34,10 @@ _CONTROL = 0  # the owner's socket is our standard input
 
 def main() -> NoReturn:
     """Entry point of the helper process; `servermgr.nursery` says how it is called."""
+    before = platform.start_now()
     if os.fork():
         os._exit(0)  # the owner waits for this one: the nursery itself is nobody's child
+    Record.compare_clocks(before)
     os.setsid()
     os.chdir("/")
     os.dup2(1, 2)  # start-up errors went to the owner; from here on nobody reads them

@@ -33,6 +33,15 @@ class Record:
         failure: Why it could not be written; empty if it was, or was not wanted.
     """
 
+    #: Whether what `platform.start_now` says is what is read of a process.
+    _knows_start = False
+
+    @classmethod
+    def compare_clocks(cls, before: int) -> None:
+        """See whether they agree, for this process and its forks, of which it was made when it was `before`."""
+        own = platform.read_stat(os.getpid())
+        cls._knows_start = own is not None and 0 < before <= own.start <= platform.start_now()
+
     def __init__(self, path: bytes, draft: bytes) -> None:
         self._path = path
         self._draft = draft
@@ -50,15 +59,13 @@ class Record:
         Args:
             worker: Its pid; 0 while it is not known.
             session: The session that the command was started in; 0 before.
-            start: The worker's creation time, if it is known; 0 has it read.
+            start: The worker's creation time by `platform.start_now`, if it is known; 0 has it read.
         """
         if not self._path or self.failure or self._written == (worker, session):
             return
-        entries = f'"worker": {_identity(worker, start)}, "session": {session}'
+        entries = f'"worker": {_identity(worker, start if self._knows_start else 0)}, "session": {session}'
         try:
-            if 0 < self._lines < _MOST_LINES:
-                self._append(f"{{{entries}}}\n".encode())
-            else:
+            if not (0 < self._lines < _MOST_LINES and self._append(f"{{{entries}}}\n".encode())):
                 rest = f'"guardian": {self._guardian}, {entries}, "started": {self._started:.3f}}}\n'
                 self._put(self._draft + rest.encode())
             self._written = (worker, session)
@@ -79,8 +86,12 @@ class Record:
             os.close(fd)
         self._lines = 1
 
-    def _append(self, line: bytes) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | _FLAGS)
+    def _append(self, line: bytes) -> bool:
+        """Write on; False if somebody has removed the file."""
+        try:
+            fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | _FLAGS)
+        except FileNotFoundError:
+            return False
         size = os.fstat(fd).st_size
         try:
             _write(fd, line)
@@ -90,6 +101,7 @@ class Record:
         finally:
             os.close(fd)
         self._lines += 1
+        return True
 
     def remove(self) -> None:
         """The tree is gone."""
@@ -104,10 +116,14 @@ def _write(fd: int, content: bytes) -> None:
 
 
 def _identity(pid: int, start: int) -> str:
-    if pid and not start:
+    if not pid:
+        return "null"
+    if not start:
         stat = platform.read_stat(pid)
-        start = 0 if stat is None else stat.start
-    return f"[{pid}, {start}, {platform.process_serial(pid)}]" if start else "null"
+        if stat is None:
+            return "null"
+        start = stat.start
+    return f"[{pid}, {start}, {platform.process_serial(pid)}]"
 
 
 def recorded_worker(path: bytes) -> int:

@@ -68,7 +68,7 @@ def start_now() -> int:
     Reading it of a process in exec(2) waits until that is complete, which takes longer than all else at a start.
     """
     # Both come from the same clock of the kernel, and are cut down to whole ticks (fs/proc/array.c).
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) * _TICKS // 1_000_000_000
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 10_000_000 if _TICKS == 100 else 0
 
 
 def is_alive(pid: int) -> bool:
