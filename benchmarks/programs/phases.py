@@ -36,7 +36,7 @@ def main() -> None:
 def measure(command: list[str], mode: str, path: str) -> dict[str, int]:
     stamps: dict[str, int] = {}
     facts = platform.process_facts
-    platform.process_facts = stamped(facts, stamps, "ordered", first=True)  # what is read last before the order
+    platform.process_facts = stamped(facts, stamps, "ordered", "first")  # what is read last before the order
     manager = CommandManager(command, ready=None if mode == "start" else "log:^ready", grace_period=0)
     asked = time.monotonic_ns()
     manager.start(wait=mode != "start", timeout=PATIENCE)

@@ -9,15 +9,16 @@ from typing import Any
 from servermgr.guardian import brood, killing, nursery, outbox, record, warden
 
 MODULES = {"brood": brood, "killing": killing, "outbox": outbox, "record": record, "warden": warden}
-#: A function, the step that its return is, and which return counts.
+#: A function, the step that its return is, and which return counts; `call`: instead of a return the first call, where
+#: others act upon it before it returns.
 STEPS = (
     ("warden.Warden._prepare", "taken", "first"),
     ("record.Record.write", "recorded", "first"),
     ("warden.launch", "executed", "first"),
     ("warden.Warden._receive", "heard", "last"),
-    ("killing.Killing.kill", "killed", "first"),
+    ("killing.Killing.kill", "killed", "call"),
     ("brood.Brood._reaped", "reaped", "last"),
-    ("outbox.Messages.send", "answered", "first"),
+    ("outbox.Messages.send", "answered", "call"),
     ("outbox.Messages.send", "told", "last"),
     ("warden.Warden._clean_up", "leaves", "last"),
 )
@@ -29,7 +30,7 @@ def main(path: str) -> None:
     for name, step, which in STEPS:
         module, *way, function = name.split(".")
         place: Any = functools.reduce(getattr, way, MODULES[module])
-        setattr(place, function, stamped(getattr(place, function), stamps, step, first=which == "first"))
+        setattr(place, function, stamped(getattr(place, function), stamps, step, which))
     leave = os._exit
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
@@ -43,13 +44,17 @@ def main(path: str) -> None:
     nursery.main()
 
 
-def stamped(function: Callable[..., Any], stamps: dict[str, int], step: str, *, first: bool) -> Callable[..., Any]:
-    """The same function, which takes down the moment at which it returns."""
+def stamped(function: Callable[..., Any], stamps: dict[str, int], step: str, which: str) -> Callable[..., Any]:
+    """The same function, which takes down the moment: `call`, `first` or `last`, see `STEPS`."""
 
     def wrapped(*args: Any, **options: Any) -> Any:
+        if which == "call":
+            stamps.setdefault(step, time.monotonic_ns())
         result = function(*args, **options)
-        if not (first and step in stamps):
+        if which == "last":
             stamps[step] = time.monotonic_ns()
+        else:
+            stamps.setdefault(step, time.monotonic_ns())
         return result
 
     return wrapped
