@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
@@ -321,9 +322,9 @@ def served(tmp_path_factory: pytest.TempPathFactory):
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     try:
         for _ in range(400):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+            with contextlib.suppress(urllib.error.URLError):  # the master listens before it has its worker, who answers
+                fetch(f"http://127.0.0.1:{port}{HEALTH}")
+                break
             time.sleep(0.01)
         yield f"http://127.0.0.1:{port}"
     finally:
