@@ -117,7 +117,7 @@ class AdoptedTree(Pinned):
         elif self.status is None:
             os.kill(self._pid, number)  # not reaped, so the number is its own
 
-    def ask_stop(self, number: int, grace: float, *, confirm: bool = False) -> None:  # it always is
+    def ask_stop(self, number: int, grace: float, *, confirm: bool = False) -> None:  # with or without
         with self._lock:
             if self._stopping is None:
                 self._ending = True  # the session is read while the worker lives: afterwards it may be nobody's

@@ -143,7 +143,7 @@ class JobTree:
             else:
                 self._kernel.terminate(self._worker, KILLED)
 
-    def ask_stop(self, number: int, grace: float, *, confirm: bool = False) -> None:  # it always is
+    def ask_stop(self, number: int, grace: float, *, confirm: bool = False) -> None:  # with or without
         with self._lock:
             if self._outcome is not None and not self._outcome.survivors:
                 return

@@ -142,10 +142,14 @@ class Brood:
             return -1
 
     def kill_groups(self) -> Callable[[], bool] | None:
-        self._kill_cgroup()
-        self._killing = killing = Killing(self._children, self._events)
-        killing.strike()
+        killing = self._strike()
         return (lambda: killing.pursue(self.reap, self.empty)) if CAN_PURSUE else None
+
+    def _strike(self) -> Killing:
+        self._kill_cgroup()
+        self._killing = Killing(self._children, self._events)
+        self._killing.strike()
+        return self._killing
 
     def _kill_cgroup(self) -> None:
         """Of all that can be killed here this alone does not ask whether a process has become another user's."""

@@ -234,9 +234,7 @@ class Flock(Brood):
         # Who dies of it is nobody's of ours to reap: whoever lives now is killed now.
         self.listing()
         slain = {pid: self._table[pid].name for pid in self._members if pid in self._table}
-        super().kill_groups()
-        if self._killing is not None:
-            self._killing.slain = slain
+        self._strike().slain = slain
 
     def reap(self) -> int:
         if not self._childless and self._has_dead():

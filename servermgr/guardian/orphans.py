@@ -66,9 +66,7 @@ class Orphans(Brood):
         # The nursery reaps, and does not take down names: whoever lives now is killed now.
         listed = self.listing()
         living = [(pid, self.name_of(pid)) for pid in listed[:MOST_NAMED]] + [(pid, "") for pid in listed[MOST_NAMED:]]
-        super().kill_groups()
-        if self._killing is not None:
-            self._killing.slain = {pid: name for pid, name in living if name is not None}
+        self._strike().slain = {pid: name for pid, name in living if name is not None}
 
     def _children(self) -> Iterable[int]:
         self.listing()
