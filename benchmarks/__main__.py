@@ -27,6 +27,7 @@ from benchmarks import (
     stop,
     tree,
 )
+from benchmarks.command_line import say
 from benchmarks.harness import FULL, LARGE, QUICK, Measurement, Plan
 
 MEASUREMENTS: dict[str, Measurement] = {
@@ -90,18 +91,14 @@ def run(measurements: Sequence[Measurement], plan: Plan, command: str) -> report
     document["measurements"] = []
     for measurement in measurements:
         began, before = time.monotonic(), environment.load()
-        _say(f"{measurement.name} …")
+        say(f"{measurement.name} …")
         rows = [row.document() for row in measurement.measure(plan)]
         done = {"name": measurement.name, "title": measurement.title, "text": measurement.text, "rows": rows}
         done["load"] = [before, environment.load()]
         document["measurements"].append(done)
-        _say(f"{measurement.name}: {time.monotonic() - began:.0f} s")
+        say(f"{measurement.name}: {time.monotonic() - began:.0f} s")
         print(report.section(done), flush=True)
     return document
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _said(arguments: Sequence[str] | None) -> str:
@@ -118,7 +115,7 @@ def _write(document: report.Document, options: argparse.Namespace) -> None:
     for path, text in ((options.json, report.to_json(document)), (options.output, report.results(document))):
         if path:
             Path(path).write_text(text, encoding="utf-8")
-            _say(f"written: {path}")
+            say(f"written: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -99,18 +99,13 @@ def _guardians() -> dict[str, int]:
 
 
 def _time_of_popen(count: int) -> float:
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
+    with _bare_processes() as processes:
         before = process_time_ns()
         _start_bare(count, SLEEP, processes)
         owner = process_time_ns() - before
         for process in processes:
             settle(process.pid)
         return (owner + sum(_ran(process.pid) for process in processes)) / count / 1e6
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def _ran(pid: int) -> int:
@@ -143,12 +138,19 @@ def _stop(managers: list[CommandManager]) -> None:
 
 
 def _bare(count: int, command: list[str] = SLEEP) -> tuple[float, float]:
-    processes: list[subprocess.Popen[bytes]] = []
-    try:
+    with _bare_processes() as processes:
         start = seconds(lambda: _start_bare(count, command, processes))
         for process in processes:
             settle(process.pid)
         return start, seconds(lambda: _stop_bare(processes))
+
+
+@contextlib.contextmanager
+def _bare_processes() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Whoever is put into the list is killed at the end of the block if he runs still."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        yield processes
     finally:
         for process in processes:
             process.kill()

@@ -8,7 +8,6 @@ import json
 import queue
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 from benchmarks import _matrix_report as report
 from benchmarks import environment, publish
 from benchmarks._matrix_rows import Row, rows
+from benchmarks.command_line import begin, say
 from benchmarks.peers import PEERS
 from benchmarks.processes import environment as program_environment
 from benchmarks.processes import module
@@ -119,7 +119,7 @@ def run(cells: Sequence[Cell], *, jobs: int, grace: float = GRACE, mourning: flo
                     return
                 found[place] = lane.run(cell)
                 if len(found) % 50 == 0:
-                    _say(f"{len(found)} of {len(cells)} cells")
+                    say(f"{len(found)} of {len(cells)} cells")
         except BaseException:
             stop.set()  # the other lanes need not go on
             raise
@@ -174,10 +174,6 @@ def faults(found: Document) -> list[Document]:
     ]
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 # ---- command line ---------------------------------------------------------------------------------------------
 
 
@@ -185,8 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if problem := environment.unsupported():
-        parser.error(problem)
+    begin(parser)
     peers = options.peers.split(",") if options.peers else list(PEERS)
     if unknown := [peer for peer in peers if peer not in PEERS]:
         parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
@@ -195,23 +190,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no row is like {options.rows}")
     if options.publish and (options.peers or options.rows != "*" or options.endings != ",".join(ENDINGS)):
         parser.error("a part of the matrix is not to be published")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us gets the cleaning-up, too
     for key in peers:
         if PEERS[key].missing:
-            _say(f"{key}: {PEERS[key].missing}: its column stays empty")
+            say(f"{key}: {PEERS[key].missing}: its column stays empty")
     words = " ".join(["python -m benchmarks.matrix", *(sys.argv[1:] if arguments is None else arguments)])
     found = measure(peers, picked, options.endings.split(","), jobs=options.jobs, command=words)
     print(report.section(found))
     _write(found, options)
     for cell in faults(found):
-        _say(f"servermgr, {cell['row']}, {cell['ending']}: {cell['verdict']} {cell['left']} {cell['error']}")
+        say(f"servermgr, {cell['row']}, {cell['ending']}: {cell['verdict']} {cell['left']} {cell['error']}")
     return int(bool(faults(found)))
 
 
 def _write(found: Document, options: argparse.Namespace) -> None:
     if options.json:
         Path(options.json).write_text(report.to_json(found), encoding="utf-8")
-        _say(f"written: {options.json}")
+        say(f"written: {options.json}")
     if options.publish:
         publish.keep("matrix", report.to_json(found))
 

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from benchmarks import _soak_report as report
 from benchmarks import environment, publish
 from benchmarks._soak_kinds import KINDS, MIXTURE
 from benchmarks._soak_look import Sample, judge, look
+from benchmarks.command_line import begin, say
 
 DESCRIPTION = """\
 Start and stop servers over and over in one process, and watch what must not grow: descriptors, memory, threads,
@@ -60,15 +60,11 @@ class Soak:
             if self.cycles % every == 0:
                 self._sample(began)
                 if len(self.samples) % 10 == 0:
-                    _say(f"{self.cycles:,} of {cycles:,} cycles, {time.monotonic() - began:.0f} s, {self.samples[-1]}")
+                    say(f"{self.cycles:,} of {cycles:,} cycles, {time.monotonic() - began:.0f} s, {self.samples[-1]}")
 
     def _sample(self, began: float) -> None:
         sample = look(self._ledger, self._temporary)
         self.samples.append({"cycles": float(self.cycles), "seconds": round(time.monotonic() - began, 2), **sample})
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def document(soak: Soak, kinds: Sequence[str], took: float, command: str) -> Document:
@@ -95,9 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = options.kinds.split(",") if options.kinds else list(MIXTURE)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         parser.error(f"no such kind: {', '.join(unknown)}; there are {', '.join(KINDS)}")
-    if problem := environment.unsupported():
-        parser.error(problem)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us gets the cleaning-up, too
+    begin(parser)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     began = time.monotonic()
     try:
@@ -110,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(report.section(found))
     if options.json:
         Path(options.json).write_text(report.to_json(found), encoding="utf-8")
-        _say(f"written: {options.json}")
+        say(f"written: {options.json}")
     if options.publish:
         publish.keep("soak", report.to_json(found))
     return int(any(verdict["grows"] for verdict in found["verdicts"]))

@@ -23,6 +23,7 @@ from benchmarks._torture_look import strays
 from benchmarks._torture_plan import Plan
 from benchmarks._torture_report import Tally, failure, nonzero, report
 from benchmarks._torture_trial import Trial
+from benchmarks.command_line import begin, say
 from benchmarks.processes import ROOT
 from benchmarks.processes import environment as program_environment
 
@@ -78,7 +79,7 @@ class Campaign:
                 break
             self._batch(range(first, min(first + BATCH, trials)))
             self.tally.seconds = time.monotonic() - began
-            _say(f"{len(self.tally.results)} of {trials}, {self.tally.seconds:.0f} s, {nonzero(self.tally.counts())}")
+            say(f"{len(self.tally.results)} of {trials}, {self.tally.seconds:.0f} s, {nonzero(self.tally.counts())}")
         if self._plain:
             self._end_late()
         self.tally.strays = strays(self._folder)
@@ -155,7 +156,7 @@ class Campaign:
             tally.faults.append("a file was removed on the word of a planted record")
         for result in (trial.result for trial in trials):
             if result.failed:
-                _say(failure(result))
+                say(failure(result))
 
 
 def _emptied(folder: Path) -> list[str]:
@@ -167,10 +168,6 @@ def _emptied(folder: Path) -> list[str]:
     return texts
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 # ---- command line ---------------------------------------------------------------------------------------------
 
 
@@ -178,10 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 1 if anything is not as promised."""
     parser = _parser()
     options = parser.parse_args(arguments)
-    if problem := environment.unsupported():
-        parser.error(problem)
+    begin(parser)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us gets the cleaning-up, too
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
         tally = Campaign(seed, folder, jobs=options.jobs, plain=options.plain).run(options.trees, options.seconds)
