@@ -21,7 +21,7 @@ from servermgr.errors import GuardianError
 from servermgr.guardian import protocol
 from servermgr.guardian.worker import UNKNOWN_STATUS
 from servermgr.stopping import KILL_PATIENCE
-from servermgr.tree import LaunchSpec, ProcessInfo, StopOutcome, infos
+from servermgr.tree import LaunchSpec, ProcessInfo, StopOutcome, infos, stop_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -244,11 +244,7 @@ def _forget_all() -> None:
 @atexit.register
 def _stop_all() -> None:
     """At the end of the interpreter: leave nothing for those who come after, such as the next line of a script."""
-    trees = [tree for tree in _alive if not tree.spec.keep]
-    for tree in trees:
-        tree.ask_stop(tree.spec.stop_signal, tree.spec.crash_grace)
-    for tree in trees:
-        tree.wait_gone(tree.spec.crash_grace + KILL_PATIENCE + 1.0)
+    stop_all(_alive)
 
 
 os.register_at_fork(after_in_child=_forget_all)

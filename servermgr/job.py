@@ -24,7 +24,7 @@ from servermgr.pinned import outcome_of
 from servermgr.platform._kernel32 import load
 from servermgr.platform.job_object import KILLED, SLICE, Job, facts, job_name
 from servermgr.stopping import KILL_PATIENCE, Stopping
-from servermgr.tree import LaunchSpec, ProcessInfo, StopOutcome, infos
+from servermgr.tree import LaunchSpec, ProcessInfo, StopOutcome, infos, stop_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,8 +268,4 @@ def launch(spec: LaunchSpec, *, name: str, ports: tuple[str, ...]) -> JobTree:
 @atexit.register
 def _stop_all() -> None:
     """At the end of the interpreter: ask politely, which the system does not when it closes the handles."""
-    trees = [tree for tree in _alive if not tree.spec.keep]
-    for tree in trees:
-        tree.ask_stop(tree.spec.stop_signal, tree.spec.crash_grace)
-    for tree in trees:
-        tree.wait_gone(tree.spec.crash_grace + KILL_PATIENCE + 1.0)
+    stop_all(_alive)

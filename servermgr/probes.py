@@ -19,7 +19,6 @@ from servermgr.tree import LaunchSpec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from servermgr.tree import LaunchSpec as Spec
 
 #: What may stand in the path or query of an address as it is (RFC 3986); "%" since it may be quoted already.
 _IN_QUERY = "/?:@!$&'()*+,;=-._~%"
@@ -32,7 +31,7 @@ class Probe(Protocol):
     def address(self) -> tuple[str, int] | None:
         """The TCP address that the server must own; None where there is none."""
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         """The question for one run: called with the seconds it may take, it raises while the server is not ready."""
 
 
@@ -47,7 +46,7 @@ class TcpProbe:
     def __init__(self, host: str, port: int) -> None:
         self.address = (host, port)
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         return self._ask
 
     def _ask(self, limit: float) -> None:
@@ -66,7 +65,7 @@ class UnixProbe:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         path = os.path.join(spec.cwd, self.path)
 
         def ask(limit: float) -> None:
@@ -102,7 +101,7 @@ class HttpProbe:
         query = f"?{quote(parts.query, safe=_IN_QUERY)}" if parts.query else ""
         self._target = (quote(parts.path, safe=_IN_QUERY) or "/") + query
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         return self._ask
 
     def _ask(self, limit: float) -> None:
@@ -139,7 +138,7 @@ class LogProbe:
             raise ValueError(f"not a regular expression: {pattern!r}: {error}") from error
         self.path = path
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         if self.path is not None:
             return _LogSearch(self.pattern, os.path.join(spec.cwd, os.fspath(self.path))).ask
         if spec.output.path is None:
@@ -201,7 +200,7 @@ class PidfileProbe:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         path = os.path.join(spec.cwd, self.path)
 
         def ask(limit: float) -> None:  # noqa: ARG001
@@ -232,10 +231,10 @@ class CommandProbe:
             raise ValueError("a command probe needs a command")
         self.argv = argv
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         return lambda limit: self._ask(spec, limit)
 
-    def _ask(self, spec: Spec, limit: float) -> None:
+    def _ask(self, spec: LaunchSpec, limit: float) -> None:
         command = shlex.join(self.argv)
         output = Output(None, name="probe")
         try:
@@ -250,7 +249,7 @@ class CommandProbe:
         if status != 0:
             raise WorkerError(None, f"{command!r} says no", status=status, output=output.tail())
 
-    def _run(self, spec: Spec, limit: float) -> int | None:
+    def _run(self, spec: LaunchSpec, limit: float) -> int | None:
         tree = launch(spec, name="probe")
         spec.output.launched()
         try:
@@ -268,7 +267,7 @@ class CallableProbe:
     def __init__(self, function: Callable[[], object]) -> None:
         self.function = function
 
-    def bind(self, spec: Spec) -> Callable[[float], None]:
+    def bind(self, spec: LaunchSpec) -> Callable[[float], None]:
         return self._ask
 
     def _ask(self, limit: float) -> None:
@@ -293,7 +292,8 @@ def checked_address(text: str, *, port: int | None = None) -> tuple[str, int]:
         named = parts.port
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from error
-    if not parts.hostname or (found := port if named is None else named) is None:
+    found = port if named is None else named
+    if not parts.hostname or found is None:
         raise ValueError(f"{text!r} needs a host and a port, such as tcp://127.0.0.1:8080 or tcp://[::1]:8080")
     if not 0 < found < 65536:  # RFC 9293: 16 bits
         raise ValueError(f"{text!r}: a port is a number from 1 to 65535")

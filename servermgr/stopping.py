@@ -131,8 +131,7 @@ class Stopping:
     def step(self) -> float | None:
         """Do what is due now. Returns the seconds until the next step, or None once the stop is finished."""
         self._members.reap()
-        if self._members.empty():
-            self.finished = True
+        if self._is_over():
             return None
         now = time.monotonic()
         if now >= self._kill_at:
@@ -142,6 +141,10 @@ class Stopping:
             return min(self._next_pause(), self._kill_at - now)
         self._ask_worker()  # again, for it may be another one by now: a server that was replacing its program
         return self._ask_all_at - now
+
+    def _is_over(self) -> bool:
+        self.finished = self._members.empty()
+        return self.finished
 
     def _ask_worker(self) -> None:
         worker = self._members.worker()
@@ -179,8 +182,7 @@ class Stopping:
                 self._round_at = now + _FIRST_ROUND
         if self._pursue is not None:
             goes_on = self._pursue()
-            if self._members.empty():
-                self.finished = True
+            if self._is_over():
                 return None
             now = time.monotonic()
             if goes_on and now - self._killing_since < _LATEST_ROUND:
@@ -188,8 +190,7 @@ class Stopping:
         if now < self._round_at:  # woken by one of the dying: they are met by `reap`, another round would be early
             return self._round_at - now
         progress = self._kill_round() + self._members.reap()
-        if self._members.empty():
-            self.finished = True
+        if self._is_over():
             return None
         if now - self._killing_since >= KILL_PATIENCE:
             self._give_up()

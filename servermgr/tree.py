@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from servermgr import platform
 from servermgr.errors import LaunchError
+from servermgr.stopping import KILL_PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from socket import socket
 
     from servermgr._trace_story import Story
@@ -220,6 +221,21 @@ class Tree(Protocol):
 
     def processes(self) -> list[ProcessInfo]:
         """Who lives in the tree at this moment, parents before their children."""
+
+
+class LaunchedTree(Tree, Protocol):
+    """One that was launched, by what its `spec` says."""
+
+    spec: LaunchSpec
+
+
+def stop_all(trees: Iterable[LaunchedTree]) -> None:
+    """At the end of the interpreter: ask all of them that are not kept, then wait until they are gone."""
+    ending = [tree for tree in trees if not tree.spec.keep]
+    for tree in ending:
+        tree.ask_stop(tree.spec.stop_signal, tree.spec.crash_grace)
+    for tree in ending:
+        tree.wait_gone(tree.spec.crash_grace + KILL_PATIENCE + 1.0)
 
 
 def infos(parents: Mapping[int, int]) -> list[ProcessInfo]:
