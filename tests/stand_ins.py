@@ -5,6 +5,7 @@ Each lives for a minute at most, so that nothing stays for ever whatever a test 
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -162,6 +163,14 @@ def script_output(code: str, *args: object, **options: Any) -> str:
     assert done.returncode == 0, f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert not done.stderr, done.stderr
     return str(done.stdout)
+
+
+def campaign(module: str, folder: Path, *more: object) -> tuple[int, dict[str, Any]]:
+    """Exit status and document of a campaign, `torture` or `soak`; what it says goes on to the captured output."""
+    document = folder / f"{module}.json"
+    command = [sys.executable, "-m", f"benchmarks.{module}", "--json", document, *more]
+    done = subprocess.run(list(map(str, command)), cwd=ROOT, stdin=subprocess.DEVNULL, timeout=100, check=False)
+    return done.returncode, json.loads(document.read_text())
 
 
 def as_nobody() -> tuple[str, dict[str, Any]]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from stand_ins import ROOT
+from stand_ins import ROOT, campaign
 
 sys.path.insert(0, str(ROOT))  # the package is not installed, and plain `pytest` does not look into the checkout
 
@@ -21,19 +18,12 @@ if sys.platform == "linux":
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 
 
-def soak(folder: Path, *more: object) -> tuple[int, dict[str, Any]]:
-    """Exit status and document of a soak."""
-    command = [sys.executable, "-m", "benchmarks.soak", "--json", folder / "soak.json", *more]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, stdin=subprocess.DEVNULL, timeout=100, check=False)
-    return done.returncode, json.loads((folder / "soak.json").read_text())
-
-
 @pytest.mark.timeout(120)
 def test_cycles_leave_nothing_behind(tmp_path: Path) -> None:
     """Servers of every kind, over and over in one process: as many descriptors, threads, children, records and files
     at the end as at the beginning. Memory needs more cycles to be judged.
     """
-    status, found = soak(tmp_path, "--cycles", 5 * len(MIXTURE), "--seconds", 60)
+    status, found = campaign("soak", tmp_path, "--cycles", 5 * len(MIXTURE), "--seconds", 60)
     grown = [verdict["name"] for verdict in found["verdicts"] if verdict["grows"]]
     assert [name for name in grown if "memory" not in name] == []
     assert status == bool(grown)
@@ -45,7 +35,7 @@ def test_cycles_leave_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_leak_is_seen(tmp_path: Path) -> None:
     """The control: cycles that keep a descriptor each."""
-    status, found = soak(tmp_path, "--cycles", 12, "--kinds", "leaky")
+    status, found = campaign("soak", tmp_path, "--cycles", 12, "--kinds", "leaky")
     assert status == 1
     assert "descriptors" in [verdict["name"] for verdict in found["verdicts"] if verdict["grows"]]
     assert "**growth of descriptors" in report.section(found)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from stand_ins import ROOT
+from stand_ins import ROOT, campaign
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the zoo is made of Linux's means of escape")
 
@@ -18,19 +15,12 @@ TRIALS, SECONDS = 48, 40
 SEED = 7
 
 
-def campaign(folder: Path, *more: object) -> tuple[int, dict[str, Any]]:
-    """Exit status and document of a campaign; what it says goes on to the captured output."""
-    command = [sys.executable, "-m", "benchmarks.torture", "--json", folder / "campaign.json", *more]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, stdin=subprocess.DEVNULL, timeout=100, check=False)
-    return done.returncode, json.loads((folder / "campaign.json").read_text())
-
-
 @pytest.mark.timeout(120)
 def test_nobody_is_left_and_nobody_is_harmed(tmp_path: Path) -> None:
     """Owner, guardian, nursery, worker or several of them die at a random moment: no process of theirs is left, no
     record, no file; with only the owner dead, already before any sweep. Bystanders have not had a single signal.
     """
-    status, told = campaign(tmp_path, "--trees", TRIALS, "--seconds", SECONDS, "--seed", SEED)
+    status, told = campaign("torture", tmp_path, "--trees", TRIALS, "--seconds", SECONDS, "--seed", SEED)
     assert {name: count for name, count in told["counts"].items() if count} == {}
     assert status == 0
     assert len(told["trials"]) >= 16
@@ -44,7 +34,7 @@ def test_nobody_is_left_and_nobody_is_harmed(tmp_path: Path) -> None:
 
 def test_the_campaign_sees_what_is_left(tmp_path: Path) -> None:
     """The control: the same deaths, with the servers started by a bare Popen. It finds them, says so, and ends them."""
-    status, told = campaign(tmp_path, "--trees", 6, "--seed", SEED, "--plain")
+    status, told = campaign("torture", tmp_path, "--trees", 6, "--seed", SEED, "--plain")
     assert status == 1
     assert told["counts"]["survivors without any sweep"] > 0
     assert told["counts"]["survivors after the sweep"] > 0
