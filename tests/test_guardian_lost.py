@@ -626,7 +626,8 @@ def test_a_guardian_that_hangs_in_a_stop_is_replaced(monkeypatch: pytest.MonkeyP
     """It has told that it asked, and then nothing more: when it is long overdue it is killed, and its work done."""
     monkeypatch.setattr("servermgr.guarded._SLACK", 0.0)  # else the test would take as long as a slow machine may
     monkeypatch.setattr("servermgr.guarded.KILL_PATIENCE", 0.5)
-    manager = servermgr.CommandManager(["sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"], grace_period=0.3)
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.05; done"
+    manager = servermgr.CommandManager(["sh", "-c", deaf], ready="log:^deaf", grace_period=0.3)
     manager.start()
     guardian = psutil.Process(recorded()[-1].guardian.pid)
     guardian.parent().kill()  # the nursery would wake it
